@@ -1,0 +1,1 @@
+"""Networks, tasks and data to train them on."""
