@@ -4,6 +4,7 @@ The codes belong to each analysis; `"ok"` is common to all.
 """
 
 from dataclasses import dataclass
+from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,3 +40,11 @@ class AnalysisError(RuntimeError):
     def __init__(self, status: Status) -> None:
         super().__init__(str(status))
         self.status = status
+
+
+class Result(Protocol):
+    """What every result can say of itself: how it went, and the numbers that are logged."""
+
+    @property
+    def status(self) -> Status: ...  # noqa: D102
+    def scalars(self) -> dict[str, float]: ...  # noqa: D102

@@ -1,0 +1,236 @@
+"""The monitor: the only place that knows Lightning's phases. What to measure is left to its subclasses."""
+
+import math
+import time
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+from torch import Tensor
+
+from fpstab import guard
+from fpstab.callbacks._lightning import Callback, LightningModule, Trainer, log
+from fpstab.callbacks.budget import Budget
+from fpstab.callbacks.every import Every
+from fpstab.callbacks.history import History
+from fpstab.callbacks.notices import Notices
+from fpstab.callbacks.pictures import Pictures
+from fpstab.callbacks.probe import Probe
+from fpstab.callbacks.sinks import Sinks
+from fpstab.callbacks.watchers import Watchers
+from fpstab.results import AnalysisError, Result, Status
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+R = TypeVar("R", bound=Result)
+
+_FIGURES_EVERY = 10  # measurements
+
+
+class Monitor(Callback, Generic[R]):
+    """Calls an analysis on a schedule, within a budget, and brings its results to every log.
+
+    Scalars are logged as `fpstab/<name>/<quantity>` with `LightningModule.log`, so that EarlyStopping and
+    ModelCheckpoint can watch them wherever they stand in the list of callbacks. The untrained network is
+    measured first; that baseline goes to the loggers at step 0, the history and `fpstab.jsonl`, never where
+    EarlyStopping would judge it. Training is not changed by a single bit, and an analysis that fails is said
+    once, logged as missing (`fpstab/<name>/failed` = 1), and does not stop it.
+
+    A subclass names its `analysis` and implements `measure`, and `figures` and `histograms` if it has any.
+
+    Args:
+        every: When to measure; epochs are counted at validation, or at the end of a training epoch where
+            there is no validation.
+        budget: Largest share of the training time; beyond it the monitor measures less often. `None`: no limit.
+        strict: Raise an `AnalysisError` where an analysis fails, instead of going on.
+        name: Stands in the keys `fpstab/<name>/…`; two monitors of a Trainer need two names.
+        probe: Points to measure at, if the analysis needs any.
+
+    Attributes:
+        history: Every measurement's scalars, kept through resumes.
+        initial: Full result of the untrained network (first process; `None` after a resume).
+        result: Full result of the last measurement that succeeded (first process).
+    """
+
+    analysis: ClassVar[str]
+    on_progress_bar: ClassVar[str | None] = None
+    initial: R | None
+    result: R | None
+
+    def __init__(
+        self,
+        *,
+        every: Every,
+        budget: float | None,
+        strict: bool,
+        name: str | None = None,
+        probe: Probe | None = None,
+    ) -> None:
+        super().__init__()
+        if not isinstance(every, Every):
+            raise TypeError(f"every={every!r}: expected fpstab.callbacks.Every, e.g. Every(2, 'epoch').")
+        self.name = self.analysis if name is None else name
+        if not self.name.replace("-", "_").isidentifier():
+            raise ValueError(f"name={name!r}: expected letters, digits, '_' and '-'.")
+        self.every, self.strict, self.probe = every, strict, probe
+        self._budget, self._notices, self._watchers = Budget(budget), Notices(), Watchers()
+        self._sinks = Sinks(self._notices)
+        self._cost = 0.0  # seconds, of the last measurement
+        self._forget()
+
+    @abstractmethod
+    def measure(self, trainer: Trainer, module: LightningModule) -> R:
+        """Analyse the network. Runs inside `untouched`, on the first process (on all, if weights are sharded)."""
+
+    def figures(self, result: R) -> Mapping[str, "Figure"]:
+        """Pictures of a result, by the tag below which they are logged."""
+        return {}
+
+    def histograms(self, result: R) -> Mapping[str, Tensor]:
+        """Values whose distribution is logged, by tag."""
+        return {}
+
+    # Lightning's phases
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: D102
+        names = [each.name for each in trainer.callbacks if isinstance(each, Monitor)]  # type: ignore[attr-defined]
+        if names.count(self.name) > 1:
+            raise ValueError(f"Two monitors log below fpstab/{self.name}/: give one of them another name=….")
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: D102
+        if trainer.global_step == 0:  # this callback may have seen another training
+            self._forget()
+        self._sinks.open(trainer)
+        self._budget.start()
+        if self.probe is None or self.probe.ready:
+            self._baseline(trainer, pl_module)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:  # noqa: D102
+        if self.probe is not None and not self.probe.ready:
+            self.probe.offer(batch)
+            self._baseline(trainer, pl_module)
+
+    def on_validation_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, *_: Any) -> None:  # noqa: D102
+        if self.probe is not None:
+            self.probe.offer(batch)
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:  # noqa: D102
+        if self.every.unit == "step" and self.every.due(trainer.global_step, self.history.last("step")):
+            self._measure(trainer, pl_module, "step")
+            self._draw(trainer)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: D102
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            self._at_epoch(trainer, pl_module)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: D102
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            self._draw(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: D102
+        if not trainer.enable_validation:
+            self._at_epoch(trainer, pl_module)
+            self._draw(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: D102
+        if not self.history.records or self.history.records[-1]["step"] != trainer.global_step:
+            self._measure(trainer, pl_module, "end")
+        if self.result is not None:
+            self._pictures.queue(trainer.global_step, self.result)
+        self._draw(trainer)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: D102
+        self._watchers.release()
+
+    @property
+    def state_key(self) -> str:  # noqa: D102
+        return f"{type(self).__qualname__}[{self.name}]"
+
+    def state_dict(self) -> dict[str, Any]:  # noqa: D102
+        return {"history": self.history.state_dict(), "budget": self._budget.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:  # noqa: D102
+        self.history.load_state_dict(state_dict["history"])
+        self._budget.load_state_dict(state_dict["budget"])
+
+    # One measurement
+
+    def _forget(self) -> None:
+        self.history, self.initial, self.result = History(), None, None
+        self._pictures: Pictures[R] = Pictures()
+
+    def _baseline(self, trainer: Trainer, module: LightningModule) -> None:
+        if not self.history.records:
+            self._measure(trainer, module, "baseline")
+            self.initial = self.result
+
+    def _at_epoch(self, trainer: Trainer, module: LightningModule) -> None:
+        if self.every.unit == "epoch" and self.every.due(trainer.current_epoch, self.history.last("epoch")):
+            self._measure(trainer, module, "epoch")
+        for notice in self._watchers.update(trainer, f"fpstab/{self.name}/", self.history):
+            self._say(trainer, notice)
+
+    def _measure(self, trainer: Trainer, module: LightningModule, phase: str) -> None:
+        """Measure, if the budget allows, and publish; the first process decides for all."""
+        start = time.perf_counter()
+        free = phase in ("baseline", "end") or self.history.last(phase) is None
+        if not trainer.strategy.broadcast(free or self._budget.allows(self._cost)):
+            self._say_over_budget(trainer)
+            return
+        outcome: tuple[str, dict[str, float]] = ("", {})
+        if trainer.is_global_zero or any(hasattr(parameter, "full_tensor") for parameter in module.parameters()):
+            outcome = self._attempt(trainer, module)
+        message, scalars = trainer.strategy.broadcast(outcome)
+        if self.strict and not scalars:
+            raise AnalysisError(Status("failed", message))
+        self._say(trainer, message)
+        self._publish(trainer, module, phase, scalars, message, time.perf_counter() - start)
+        self._cost = time.perf_counter() - start
+        self._budget.spent += self._cost
+
+    def _attempt(self, trainer: Trainer, module: LightningModule) -> tuple[str, dict[str, float]]:
+        """What there is to say, and the scalars: none if the analysis failed."""
+        try:
+            with guard.untouched(module):
+                result = self.measure(trainer, module)
+            scalars = result.scalars()
+        except Exception as error:  # whatever goes wrong in an analysis must not stop training
+            return f"{type(self).__name__} failed: {type(error).__name__}: {error}", {}
+        if not result.status.ok:
+            return f"{type(self).__name__} has nothing to measure: {result.status.message}", {}
+        self.result = result
+        return result.status.message, scalars
+
+    def _publish(
+        self, trainer: Trainer, module: LightningModule, phase: str, scalars: dict[str, float], why: str, seconds: float
+    ) -> None:
+        step, epoch, failed, prefix = trainer.global_step, trainer.current_epoch, not scalars, f"fpstab/{self.name}/"
+        keyed = {prefix + key: value for key, value in scalars.items()} or dict.fromkeys(self.history.keys, math.nan)
+        keyed |= {f"{prefix}failed": float(failed), f"{prefix}seconds": seconds}
+        if not self.history.keys:
+            log.info("%s logs, ready for monitor=…:\n  %s", type(self).__name__, "\n  ".join(keyed))
+        self.history.append(step=step, epoch=epoch, phase=phase, failed=failed, scalars=keyed)
+        self._sinks.scalars(trainer, module, phase, keyed, bar=f"{prefix}{self.on_progress_bar}")
+        result = None if failed else self.result
+        if result is not None:
+            self._sinks.histograms(trainer, prefix, self.histograms(result), step)
+            if len(self.history.records) % _FIGURES_EVERY == 1:
+                self._pictures.queue(step, result)
+        origin = {"run": self.history.run, "monitor": self.state_key, "time": time.time()}
+        self._sinks.line(origin | self.history.records[-1] | {"message": why, "result": result})
+
+    def _draw(self, trainer: Trainer) -> None:
+        try:
+            if not self._pictures.draw(trainer, f"fpstab/{self.name}/", self.figures, self._sinks, self._budget):
+                self._say_over_budget(trainer)
+        except Exception as error:  # a picture is not worth a training
+            self._say(trainer, f"{type(self).__name__} cannot draw: {type(error).__name__}: {error}")
+
+    def _say(self, trainer: Trainer, message: str) -> None:
+        if trainer.is_global_zero:
+            self._notices.once(message)
+
+    def _say_over_budget(self, trainer: Trainer) -> None:
+        share = f"{self._budget.share:.3g} of the training time"
+        self._say(trainer, f"{type(self).__name__} measures or draws less often, to keep to its budget: {share}.")

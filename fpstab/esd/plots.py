@@ -1,0 +1,89 @@
+"""Pictures of spectra: log–log densities with the power law in their tail."""
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from fpstab.esd.reports import ESDReport, LayerESD
+
+_MAX_PANELS = 24
+
+
+def plot_layer(layer: "LayerESD", ax: "Axes | None" = None) -> "Axes":
+    """Draw the density of a layer's eigenvalues against their size, both logarithmic, with its power law.
+
+    The axes are linear in the logarithms, which matplotlib draws several times faster than its log scale.
+
+    Args:
+        layer: A layer of an `ESDReport`; one without a spectrum gives an empty panel that says why.
+        ax: Where to draw; by default on a new figure.
+    """
+    if ax is None:
+        from matplotlib.figure import Figure
+
+        ax = Figure(figsize=(4.2, 3.2), layout="constrained").subplots()
+    ax.set_title(f"{layer.name}  {'×'.join(map(str, layer.shape))}", fontsize="medium")
+    if layer.spectrum is None or not layer.n:
+        ax.text(0.5, 0.5, layer.status.code, ha="center", va="center", transform=ax.transAxes)
+        ax.set_xticks([])
+        ax.set_yticks([])
+        return ax
+    logs = np.log10(layer.spectrum.eigenvalues.numpy())
+    density, edges = _log_density(logs)
+    centres = (edges[1:] + edges[:-1]) / 2
+    filled = density > 0
+    ax.plot(
+        centres[filled],
+        np.log10(density[filled]),
+        "o",
+        ms=3.5,
+        color="#4c72b0",
+        label=f"{layer.n} eigenvalues",
+    )
+    if layer.fit is not None and layer.fit.alpha is not None and layer.fit.xmin is not None:
+        start = math.log10(layer.fit.xmin)
+        x = np.array([start, logs[-1]])
+        # the law's density at λ ≥ xmin, weighted by the share of the sample in the tail
+        height = math.log10((layer.fit.alpha - 1) / layer.fit.xmin * layer.fit.n_tail / layer.n)
+        label = f"α = {layer.fit.alpha:.2f} ± {layer.fit.sigma:.2f},  D = {layer.fit.ks_distance:.3f}"
+        ax.plot(x, height - layer.fit.alpha * (x - start), "-", lw=2, color="#c44e52", label=label)
+        ax.axvline(start, ls=":", lw=1, color="#c44e52")
+    elif not layer.status.ok:
+        ax.plot([], [], " ", label=layer.status.code)
+    ax.set_xlabel("log₁₀ λ")
+    ax.set_ylabel("log₁₀ density")
+    ax.legend(fontsize="small", loc="lower left")
+    return ax
+
+
+def plot_report(report: "ESDReport") -> "Figure":
+    """Draw every layer of a report, up to 24, one panel each."""
+    from matplotlib.figure import Figure
+
+    layers = report.layers[:_MAX_PANELS]
+    columns = max(1, min(4, len(layers)))
+    rows = max(1, math.ceil(len(layers) / columns))
+    figure = Figure(figsize=(4.2 * columns, 3.2 * rows), layout="constrained")
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for layer, ax in zip(layers, axes, strict=False):
+        plot_layer(layer, ax)
+    for ax in axes[len(layers) :]:
+        ax.set_axis_off()
+    if len(report.layers) > len(layers):
+        figure.suptitle(f"the first {len(layers)} of {len(report.layers)} layers")
+    if not layers:
+        figure.suptitle(report.status.message)
+    return figure
+
+
+def _log_density(logs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Density per unit of λ in bins of equal width in log₁₀ λ, and their edges in log₁₀ λ."""
+    bins = int(np.clip(2 * logs.size**0.5, 5, 60))
+    width = max(float(logs[-1] - logs[0]), 1e-3)
+    counts, edges = np.histogram(logs, bins=bins, range=(float(logs[0]), float(logs[0]) + width))
+    return counts / logs.size / np.diff(10.0**edges), edges
