@@ -116,7 +116,8 @@ class Monitor(Callback, Generic[R]):
             self.probe.offer(batch)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:  # noqa: D102
-        if self.every.unit == "step" and self.every.due(trainer.global_step, self.history.last("step")):
+        step = trainer.global_step  # still 0 while the first gradients are accumulated
+        if self.every.unit == "step" and step and self.every.due(step, self.history.last("step")):
             self._measure(trainer, pl_module, "step")
             self._draw(trainer)
 

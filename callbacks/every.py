@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots: jsonargparse reads the fields of a default with vars()
 class Every:
     """A schedule: once every `n` epochs or optimiser steps, starting with the first.
 

@@ -68,7 +68,7 @@ class Sinks:
                     key,
                     value,
                     prog_bar=key == bar,
-                    logger=phase == "epoch",
+                    logger=phase == "epoch" and bool(trainer.loggers),  # True warns where there is none
                     batch_size=1,
                     sync_dist=trainer.world_size > 1,
                     reduce_fx="max",  # equal on all processes already; "max" keeps it so to the last bit

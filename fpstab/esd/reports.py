@@ -1,7 +1,7 @@
 """The spectra of all weights of a network in one report."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -191,7 +191,7 @@ def esd_report(
         conv: How a convolution becomes matrices, see `weight_spectrum`.
 
     Raises:
-        TypeError: If `module` is not a module.
+        TypeError: If `module` is not a module, `include` or `exclude` no patterns.
         ValueError: If `conv` is unknown.
 
     >>> report = esd_report(nn.Linear(2, 100))
@@ -202,18 +202,23 @@ def esd_report(
         raise TypeError(f"esd_report takes a torch.nn.Module, got {type(module).__name__}.")
     if conv not in ("flatten", "slices"):
         raise ValueError(f"conv={conv!r} is unknown: expected 'flatten' or 'slices'.")
+    chosen, left_out = _patterns("include", include), _patterns("exclude", exclude)
     with guard.untouched(module), torch.no_grad():
         for submodule in module.modules():
             if isinstance(submodule, ParametrizationList):
                 submodule.eval()  # in train mode, reading a spectral_norm weight advances its power iteration
         weights = {weight.name: weight for weight in network_weights(module)}
-        names, idle = select(list(weights), _patterns(include), _patterns(exclude))
+        names, idle = select(list(weights), chosen, left_out)
         layers = tuple(_layer(weights[name], conv) for name in names)
     return ESDReport(layers, _status(list(weights), idle, len(layers)))
 
 
-def _patterns(patterns: str | Sequence[str] | None) -> tuple[str, ...]:
-    return (patterns,) if isinstance(patterns, str) else tuple(patterns or ())
+def _patterns(name: str, patterns: str | Sequence[str] | None) -> tuple[str, ...]:
+    if patterns is None or isinstance(patterns, str):
+        return () if patterns is None else (patterns,)
+    if not (isinstance(patterns, Iterable) and all(isinstance(pattern, str) for pattern in patterns)):
+        raise TypeError(f"{name}={patterns!r} is not understood: expected a shell pattern or a sequence of them.")
+    return tuple(patterns)
 
 
 def _status(names: list[str], idle: list[str], n_layers: int) -> Status:
@@ -234,7 +239,10 @@ def _layer(weight: Weight, conv: Conv) -> LayerESD:
             return LayerESD(weight.name, weight.kind, shape, None, None, status)
         shape = tuple(tensor.shape)
         spectrum = weight_spectrum(
-            tensor, conv=conv if weight.is_conv else "flatten", groups=weight.groups, throw=False
+            tensor,
+            conv=conv if weight.is_conv else "flatten",
+            groups=weight.groups if tensor.ndim > 2 else 1,  # a low-rank update beside the kernel has none
+            throw=False,
         )
     except Exception as error:  # a user's parametrisation may raise anything; the other layers go on
         status = Status("error", f"{weight.name}: {type(error).__name__}: {error}")

@@ -70,7 +70,8 @@ def weight_spectrum(
     """
     if conv not in ("flatten", "slices"):
         raise ValueError(f"conv={conv!r} is unknown: expected 'flatten' or 'slices'.")
-    tensor = torch.as_tensor(weight).detach()
+    # NumPy arrays are copied: torch takes neither read-only ones nor negative strides
+    tensor = weight.detach() if isinstance(weight, Tensor) else torch.as_tensor(np.array(weight, order="C"))
     if tensor.ndim < 2:
         raise ValueError(f"A weight of shape {tuple(tensor.shape)} is not a matrix: expected at least 2 dimensions.")
     if groups < 1 or tensor.shape[0] % groups:
@@ -83,6 +84,7 @@ def weight_spectrum(
 
 
 def _spectrum(tensor: Tensor, conv: Conv, groups: int) -> WeightSpectrum:
+    dtype = tensor.dtype
     status, tensor = _readable(tensor)
     matrices = _matrices(tensor, conv, groups)
     k, p, n = matrices.shape
@@ -99,7 +101,8 @@ def _spectrum(tensor: Tensor, conv: Conv, groups: int) -> WeightSpectrum:
         status = Status("all_zero", f"All {tensor.numel()} weights are zero: the spectrum is a point at 0.")
         return WeightSpectrum(_none(), k * min(p, n), (p, n), k, 0.0, status)
 
-    scale = 2.0 ** -int(np.frexp(size)[1])  # a power of two: exact, and no square over- or underflows
+    # A power of two: exact, and no square over- or underflows (of the smallest weights the inverse would).
+    scale = 2.0 ** -max(int(np.frexp(size)[1]), -1000)
     try:
         pooled = torch.linalg.eigvalsh(_gram(matrices, scale)).flatten().cpu()
     except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
@@ -109,9 +112,9 @@ def _spectrum(tensor: Tensor, conv: Conv, groups: int) -> WeightSpectrum:
     threshold = float(values[-1]) * max(p, n) * torch.finfo(torch.float64).eps
     positive = values[values > threshold]
     n_zero = values.numel() - positive.numel()
-    status = _shape_of(positive, n_zero, tensor.dtype, max(p, n))
+    status = _shape_of(positive, n_zero, dtype, min(p, n), max(p, n))
     positive, threshold = positive / scale / scale, threshold / scale / scale
-    if not (float(positive[0]) > 0 and np.isfinite(float(positive[-1]))):
+    if not (float(positive[0]) >= torch.finfo(torch.float64).tiny and np.isfinite(float(positive[-1]))):
         status = Status("out_of_range", f"The squares of weights of size {size:g} leave float64: rescale them.")
         positive = _none()
     return WeightSpectrum(positive, n_zero, (p, n), k, threshold, status)
@@ -137,7 +140,7 @@ def _readable(tensor: Tensor) -> tuple[Status, Tensor]:
         tensor = tensor.float()
     if tensor.device.type == "mps":  # has no float64
         tensor = tensor.cpu()
-    return OK, tensor
+    return OK, tensor.resolve_conj()
 
 
 def _matrices(tensor: Tensor, conv: Conv, groups: int) -> Tensor:
@@ -157,16 +160,18 @@ def _gram(matrices: Tensor, scale: float) -> Tensor:
     gram = torch.zeros(k, rows, rows, dtype=dtype, device=matrices.device)
     step = max(1, _CHUNK // (k * rows))
     for start in range(0, columns, step):
-        chunk = wide[:, :, start : start + step].to(dtype) * scale
+        chunk = wide[:, :, start : start + step].to(dtype, copy=True).mul_(scale)
         gram.baddbmm_(chunk, chunk.mH)
     return gram
 
 
-def _shape_of(positive: Tensor, n_zero: int, dtype: torch.dtype, n: int) -> Status:
-    # Rounding an orthogonal matrix to its dtype, and computing it there, spreads its squared singular values
-    # by some tens of eps, more for larger ones; the Gram matrix adds n eps of float64.
-    tolerance = max(32, 4 * n**0.5) * torch.finfo(dtype).eps + n * torch.finfo(torch.float64).eps
-    tolerance = min(tolerance, 0.1)
+def _shape_of(positive: Tensor, n_zero: int, dtype: torch.dtype, short: int, long: int) -> Status:
+    # The squared singular values of an orthogonal matrix spread by 1.2 eps √(short/long) when it is rounded to
+    # its dtype (those of a Gaussian one by 4 √(short/long)), by up to some short · eps when it is computed in
+    # float32, or float64; the Gram matrix adds long · eps of float64.
+    float64 = torch.finfo(torch.float64).eps
+    eps = torch.finfo(dtype).eps if dtype.is_floating_point or dtype.is_complex else 0.0
+    tolerance = 4 * eps * (short / long) ** 0.5 + 4 * short * min(eps, torch.finfo(torch.float32).eps) + long * float64
     if positive.numel() > 1 and float(positive[-1] / positive[0]) - 1 <= tolerance:
         return Status(
             "constant",
@@ -184,4 +189,4 @@ def _count_not_finite(tensor: Tensor) -> str:
 
 
 def _none() -> Tensor:
-    return torch.empty(0, dtype=torch.float64)
+    return torch.empty(0, dtype=torch.float64, device="cpu")

@@ -3,9 +3,11 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
@@ -13,7 +15,8 @@ from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-_ELEMENTWISE = (nn.LayerNorm, nn.RMSNorm)  # their weights may have several dimensions, yet are no matrices
+# Their weights are no matrices, though they may have several dimensions, or none yet (lazy batch norms).
+_ELEMENTWISE = (nn.LayerNorm, nn.RMSNorm, _NormBase)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,14 +59,14 @@ def network_weights(module: nn.Module) -> list[Weight]:
             if key in seen:
                 continue
             seen.add(key)
-            is_conv = isinstance(owner, _ConvNd)
+            is_conv = _is_conv(owner)
             weights.append(
                 Weight(
                     name=_name(path, attribute),
                     kind=type(owner).__name__.removeprefix("Parametrized"),
                     groups=int(owner.groups) if is_conv else 1,
                     is_conv=is_conv,
-                    read=read,
+                    read=partial(_dense, read, is_conv),
                 )
             )
     return weights
@@ -100,42 +103,51 @@ def _name(path: str, attribute: str) -> str:
 
 def _matrices_of(owner: nn.Module) -> Iterator[tuple[str, int, Callable[[], Tensor]]]:
     """Attribute, identity and reader of each matrix that a module holds itself."""
+    if isinstance(owner, _ELEMENTWISE):
+        return
+    is_conv = _is_conv(owner)
     hidden: set[str] = set()  # parameters that are only the ingredients of a weight
     for hook in owner._forward_pre_hooks.values():
         if isinstance(hook, (SpectralNorm, WeightNorm, BasePruningMethod)):
             name = hook._tensor_name if isinstance(hook, BasePruningMethod) else hook.name
             hidden.update({f"{name}_orig", f"{name}_g", f"{name}_v"})
-            yield name, id(hook), _hooked(owner, hook)
+            if _is_matrix(getattr(owner, f"{name}_v" if isinstance(hook, WeightNorm) else f"{name}_orig"), is_conv):
+                yield name, id(hook), _hooked(owner, hook)
     if parametrize.is_parametrized(owner):
         for name, originals in owner.parametrizations.items():  # type: ignore[operator, union-attr]
             tensors = list(originals.parameters(recurse=False))
-            if any(is_lazy(t) or t.ndim > 1 for t in tensors):
-                yield name, id(tensors[0]), _attribute(owner, name)
-    if isinstance(owner, _ELEMENTWISE):
-        return
+            if any(_is_matrix(t, is_conv) for t in tensors):
+                yield name, id(tensors[0]), originals
     for name, parameter in owner.named_parameters(recurse=False):
-        if name not in hidden and (is_lazy(parameter) or _is_matrix(parameter, isinstance(owner, _ConvNd))):
-            yield name, id(parameter), _attribute(owner, name)
-    if callable(packed := getattr(owner, "weight", None)) and not isinstance(packed, nn.Module):
+        if name not in hidden and _is_matrix(parameter, is_conv) and not (is_lazy(parameter) and name == "bias"):
+            yield name, id(parameter), partial(getattr, owner, name)
+    if hasattr(owner, "_packed_params") and callable(packed := getattr(owner, "weight", None)):  # quantised
         yield "weight", id(owner), packed
 
 
+def _is_conv(owner: nn.Module) -> bool:
+    """Convolutions that are no `nn.Conv` too: quantised, scripted, deformable."""
+    return isinstance(owner, _ConvNd) or (
+        hasattr(owner, "kernel_size") and isinstance(getattr(owner, "groups", None), int)
+    )
+
+
 def _is_matrix(parameter: Tensor, is_conv: bool) -> bool:
+    if is_lazy(parameter):  # has no shape yet
+        return True
     return parameter.ndim == 2 or (parameter.ndim > 2 and (is_conv or sum(d > 1 for d in parameter.shape) > 1))
 
 
-def _attribute(owner: nn.Module, name: str) -> Callable[[], Tensor]:
-    def read() -> Tensor:
-        tensor: Tensor = getattr(owner, name)
-        if is_lazy(tensor):
-            return tensor
-        if hasattr(tensor, "full_tensor"):  # a DTensor: a shard is not the matrix
-            tensor = tensor.full_tensor()
-        if tensor.ndim > 2 and not isinstance(owner, _ConvNd):
-            tensor = tensor.squeeze()  # a position embedding [1, length, width] is a matrix
+def _dense(read: Callable[[], Tensor], is_conv: bool) -> Tensor:
+    """Read a weight as the matrix, or the kernel, that it is."""
+    tensor = read()
+    if is_lazy(tensor):
         return tensor
-
-    return read
+    if hasattr(tensor, "full_tensor"):  # a DTensor: a shard is not the matrix
+        tensor = tensor.full_tensor()
+    if tensor.ndim > 2 and not is_conv:
+        tensor = tensor.squeeze()  # a position embedding [1, length, width] is a matrix
+    return tensor
 
 
 def _hooked(owner: nn.Module, hook: SpectralNorm | WeightNorm | BasePruningMethod) -> Callable[[], Tensor]:

