@@ -179,14 +179,14 @@ class Monitor(Callback, Generic[R]):
         if not trainer.strategy.broadcast(free or self._budget.allows(self._cost)):
             self._say_over_budget(trainer)
             return
-        outcome: tuple[str, dict[str, float]] = ("", {})
+        outcome: tuple[str, dict[str, float], float] = ("", {}, 0.0)
         if trainer.is_global_zero or any(hasattr(parameter, "full_tensor") for parameter in module.parameters()):
-            outcome = self._attempt(trainer, module)
-        message, scalars = trainer.strategy.broadcast(outcome)
+            outcome = (*self._attempt(trainer, module), time.perf_counter() - start)
+        message, scalars, seconds = trainer.strategy.broadcast(outcome)
         if self.strict and not scalars:
             raise AnalysisError(Status("failed", message))
         self._say(trainer, message)
-        self._publish(trainer, module, phase, scalars, message, time.perf_counter() - start)
+        self._publish(trainer, module, phase, scalars, message, seconds)
         self._cost = time.perf_counter() - start
         self._budget.spent += self._cost
 

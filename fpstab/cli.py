@@ -1,11 +1,17 @@
 """The command `fpstab`."""
 
 import argparse
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from fpstab import __version__
+
+if TYPE_CHECKING:
+    from pytorch_lightning.cli import LightningCLI
 
 CONFIGS = Path(__file__).parent / "configs"
 
@@ -51,18 +57,25 @@ def train(argv: Sequence[str] | None = None) -> None:
     Any LightningModule and LightningDataModule can be named in the configuration, any monitor among its
     `trainer.callbacks`. `--config` takes a file, or the name of a configuration that fpstab ships.
     """
+    lightning_cli(sys.argv[1:] if argv is None else argv)
+
+
+def lightning_cli(arguments: Sequence[str], **options: Any) -> "LightningCLI":
+    """Make (and, unless `run=False`, run) a LightningCLI for any LightningModule and LightningDataModule."""
+    # Lightning 2.6 calls what jsonargparse 5 will drop; that is nothing to tell a user about
+    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
     from pytorch_lightning import LightningDataModule, LightningModule
     from pytorch_lightning.cli import LightningCLI
 
-    arguments = sys.argv[1:] if argv is None else argv
-    LightningCLI(
-        LightningModule,
-        LightningDataModule,
-        subclass_mode_model=True,
-        subclass_mode_data=True,
-        auto_configure_optimizers=False,
-        args=[packaged_config(argument) for argument in arguments],
-    )
+    with _command_line([packaged_config(argument) for argument in arguments]):
+        return LightningCLI(
+            LightningModule,
+            LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            auto_configure_optimizers=False,
+            **options,
+        )
 
 
 def packaged_config(argument: str) -> str:
@@ -76,3 +89,14 @@ def packaged_config(argument: str) -> str:
     if Path(name).exists() or Path(name).name != name or not shipped.is_file():
         return argument
     return f"{flag}{separator}{shipped}"
+
+
+@contextmanager
+def _command_line(arguments: list[str]) -> Iterator[None]:
+    """LightningCLI warns of `args` beside arguments on the command line, so these become the command line."""
+    before = sys.argv
+    sys.argv = [before[0], *arguments]
+    try:
+        yield
+    finally:
+        sys.argv = before

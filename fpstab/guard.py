@@ -193,8 +193,8 @@ class _TensorState:
     tensor: Tensor
     kind: type[Tensor]
     data: Tensor  # the same memory, and not the same tensor: keeps it when `tensor.data` is replaced
-    value: Tensor | None  # a copy; None: a parameter, or a tensor without values (meta, lazy)
-    version: int | None  # of a parameter: autograd's count of writes to it
+    value: Tensor | None  # a copy; None for a parameter
+    version: int | None  # for a parameter, autograd's count of the writes to it
     is_leaf: bool
     requires_grad: bool
     grad: Tensor | None
@@ -203,16 +203,13 @@ class _TensorState:
 
     @classmethod
     def of(cls, tensor: Tensor) -> _TensorState:
-        data, copied, counted = tensor.data, False, False
-        if not is_lazy(tensor):
-            counted = isinstance(tensor, nn.Parameter) and not tensor.is_inference()
-            copied = not (isinstance(tensor, nn.Parameter) or tensor.is_meta)
+        lazy, parameter, data = is_lazy(tensor), isinstance(tensor, nn.Parameter), tensor.data
         return cls(
             tensor=tensor,
             kind=type(tensor),
             data=data,
-            value=_copy(data) if copied else None,
-            version=tensor._version if counted else None,
+            value=None if parameter or lazy else data.clone(),
+            version=tensor._version if parameter and not lazy and not tensor.is_inference() else None,
             is_leaf=tensor.is_leaf,
             requires_grad=tensor.requires_grad,
             grad=tensor.grad if tensor.is_leaf else None,
@@ -224,8 +221,6 @@ class _TensorState:
     def moved(self) -> bool:
         """Whether `tensor.data` has been replaced."""
         if self.tensor.dtype != self.data.dtype or self.tensor.device != self.data.device:
-            return True
-        if type(self.tensor) is not self.kind:  # a lazy parameter that has got its shape
             return True
         try:
             return not self.tensor.is_set_to(self.data)
@@ -244,7 +239,7 @@ class _TensorState:
             tensor.data = self.data
             _reclass(tensor, self.kind)
         if self.value is not None:
-            _write_back(tensor, self.data, self.value)
+            _write_back(self.data, self.value)
         if self.is_leaf:
             if not tensor.is_leaf:  # an operation in place has made it part of a graph
                 tensor.detach_()
@@ -262,35 +257,31 @@ class _TensorState:
 _BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32}
 
 
-def _copy(data: Tensor) -> Tensor:
-    # of an inference tensor the copy must be one too, should it have to take the tensor's place
-    with torch.inference_mode(data.is_inference()):
-        return data.clone()
-
-
 def _same_bits(one: Tensor, other: Tensor) -> bool:
-    """In bits NaN is NaN, and 0.0 is not -0.0. Also False where bits cannot be compared."""
+    """In bits NaN is NaN, and 0.0 is not -0.0. False also where bits cannot be compared."""
     if one.layout != torch.strided or one.is_quantized:  # to view a quantised tensor crashes the process
         return False
     bits = _BITS.get(one.element_size(), torch.int64)
     try:
         return torch.equal(one.view(bits), other.view(bits))
-    except RuntimeError:  # conjugated, or wider than 64 bits and not contiguous
+    except RuntimeError:  # meta, conjugated, or wider than 64 bits and not contiguous
         return False
 
 
-def _write_back(tensor: Tensor, data: Tensor, value: Tensor) -> None:
-    """Write through `data`: autograd does not count that, so a graph that saved the tensor stays valid."""
+def _write_back(data: Tensor, value: Tensor) -> None:
+    """Write only what has changed.
+
+    To `data`, not to the tensor whose memory it is: autograd does not count that, so a graph that has saved
+    the tensor stays valid.
+    """
     if _same_bits(data, value):
         return
-    if tensor.layout == torch.sparse_coo:  # a write to `data` would not be one to the tensor
-        tensor.data = value
-        return
-    try:
-        with torch.inference_mode(data.is_inference()):  # elsewhere an inference tensor cannot be written to
+    with torch.inference_mode(data.is_inference()):  # elsewhere an inference tensor cannot be written to
+        try:
             data.copy_(value)
-    except RuntimeError:  # an expanded tensor cannot be written to
-        tensor.data = value
+        except RuntimeError:  # expanded: many elements in one place
+            once = tuple(slice(None) if stride else slice(1) for stride in data.stride())
+            data[once].copy_(value[once])
 
 
 def _report_writes(module: nn.Module, tensors: list[_TensorState]) -> None:

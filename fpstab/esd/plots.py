@@ -27,29 +27,19 @@ def plot_layer(layer: "LayerESD", ax: "Axes | None" = None) -> "Axes":
         from matplotlib.figure import Figure
 
         ax = Figure(figsize=(4.2, 3.2), layout="constrained").subplots()
-    ax.set_title(f"{layer.name}  {'×'.join(map(str, layer.shape))}", fontsize="medium")
+    ax.set_title(f"{layer.name}  {'×'.join(map(str, layer.shape))}", fontsize="medium", parse_math=False)
     if layer.spectrum is None or not layer.n:
         ax.text(0.5, 0.5, layer.status.code, ha="center", va="center", transform=ax.transAxes)
         ax.set_xticks([])
         ax.set_yticks([])
         return ax
     logs = np.log10(layer.spectrum.eigenvalues.numpy())
-    density, edges = _log_density(logs)
-    centres = (edges[1:] + edges[:-1]) / 2
-    filled = density > 0
-    ax.plot(
-        centres[filled],
-        np.log10(density[filled]),
-        "o",
-        ms=3.5,
-        color="#4c72b0",
-        label=f"{layer.n} eigenvalues",
-    )
+    ax.plot(*_log_density(logs), "o", ms=3.5, color="#4c72b0", label=f"{layer.n} eigenvalues")
     if layer.fit is not None and layer.fit.alpha is not None and layer.fit.xmin is not None:
         start = math.log10(layer.fit.xmin)
         x = np.array([start, logs[-1]])
         # the law's density at λ ≥ xmin, weighted by the share of the sample in the tail
-        height = math.log10((layer.fit.alpha - 1) / layer.fit.xmin * layer.fit.n_tail / layer.n)
+        height = math.log10((layer.fit.alpha - 1) * layer.fit.n_tail / layer.n) - start
         label = f"α = {layer.fit.alpha:.2f} ± {layer.fit.sigma:.2f},  D = {layer.fit.ks_distance:.3f}"
         ax.plot(x, height - layer.fit.alpha * (x - start), "-", lw=2, color="#c44e52", label=label)
         ax.axvline(start, ls=":", lw=1, color="#c44e52")
@@ -77,13 +67,15 @@ def plot_report(report: "ESDReport") -> "Figure":
     if len(report.layers) > len(layers):
         figure.suptitle(f"the first {len(layers)} of {len(report.layers)} layers")
     if not layers:
-        figure.suptitle(report.status.message)
+        figure.suptitle(report.status.message, wrap=True, parse_math=False)
     return figure
 
 
 def _log_density(logs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Density per unit of λ in bins of equal width in log₁₀ λ, and their edges in log₁₀ λ."""
+    """Centres in log₁₀ λ of the filled ones of bins of equal width, and log₁₀ of the density per unit of λ there."""
     bins = int(np.clip(2 * logs.size**0.5, 5, 60))
-    width = max(float(logs[-1] - logs[0]), 1e-3)
-    counts, edges = np.histogram(logs, bins=bins, range=(float(logs[0]), float(logs[0]) + width))
-    return counts / logs.size / np.diff(10.0**edges), edges
+    counts, edges = np.histogram(logs, bins=bins, range=(logs[0], max(logs[-1], logs[0] + 1e-3)))
+    filled = counts > 0
+    left, right = edges[:-1][filled], edges[1:][filled]
+    widths = left + np.log10(np.expm1((right - left) * np.log(10)))  # log₁₀ of them in λ
+    return (left + right) / 2, np.log10(counts[filled] / logs.size) - widths

@@ -1,5 +1,6 @@
 """Power-law tails: the exponent by maximum likelihood, its cut-off by the Kolmogorov–Smirnov distance."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,6 +57,7 @@ def fit_power_law(eigenvalues: Tensor | ArrayLike, *, throw: bool = True) -> Pow
 
     Raises:
         ValueError: If the input is not one-dimensional.
+        TypeError: If it is complex.
         AnalysisError: If `throw` and a value is not finite or not positive.
 
     >>> fit_power_law([2.0**k for k in range(40)]).alpha
@@ -77,7 +79,7 @@ def fit_power_law(eigenvalues: Tensor | ArrayLike, *, throw: bool = True) -> Pow
 def hill(values: Tensor | ArrayLike, k: int) -> float:
     """Hill's estimate of the tail index μ, P(X > x) ∝ x^(−μ), from the k largest of the values' sizes.
 
-    The exponent of the density is 1 + μ. Entries with tail index μ < 4 give their matrix an ESD with
+    Infinite if the k + 1 largest sizes are equal. The exponent of the density is 1 + μ. Entries with tail index μ < 4 give their matrix an ESD with
     exponent 1 + μ/2.
 
     Args:
@@ -97,13 +99,18 @@ def hill(values: Tensor | ArrayLike, k: int) -> float:
         raise ValueError(
             f"The {k + 1} largest sizes must be positive and finite; they run from {sizes[-k - 1]} to {sizes[-1]}."
         )
-    return float(1 / np.log(sizes[-k:] / sizes[-k - 1]).mean())
+    mean = float((np.log(sizes[-k:]) - np.log(sizes[-k - 1])).mean())
+    return 1 / mean if mean > 0 else math.inf
 
 
 def _array(values: Tensor | ArrayLike) -> Floats:
     if isinstance(values, Tensor):
-        values = values.detach().cpu().to(torch.float64).numpy()
-    return np.asarray(values, dtype=np.float64)
+        values = values.detach().cpu()
+        values = (values if values.is_complex() else values.to(torch.float64)).numpy()
+    array = np.asarray(values)
+    if np.iscomplexobj(array):
+        raise TypeError(f"{array.dtype} values have no order: pass their absolute values.")
+    return array.astype(np.float64, copy=False)
 
 
 def _sorted(values: Tensor | ArrayLike) -> Floats:
@@ -152,18 +159,24 @@ def _closest_tail(values: Floats) -> tuple[int, float, float]:
         return np.abs(np.exp(rate[i] * (u[i] - u[j])) + (rank[j] - rank[i]) / n_tail[i] - 1)
 
     bound = np.zeros(candidates)
-    best, distance = candidates, np.inf
-    while bound[i := int(bound.argmin())] <= distance:
-        tail = deviation(i, slice(i, None))
-        j = int(tail.argmax())
-        best, distance = min((best, distance), (i, float(tail[j])), key=lambda pair: pair[::-1])
+    best = (np.inf, 0)
+    for _ in range(candidates):
+        i = int(bound.argmin())
+        if bound[i] > best[0]:
+            break
+        deviations = deviation(i, slice(i, None))
+        j = int(deviations.argmax())
+        best = min(best, (float(deviations[j]), i))
         below = slice(min(i + j, candidates))
         np.maximum(bound[below], deviation(below, i + j), out=bound[below])
         bound[i] = np.inf
-    return int(first[best]), 1 + float(rate[best]), distance
+    distance, i = best
+    return int(first[i]), 1 + float(rate[i]), distance
 
 
 def _log_ratios(values: Floats) -> Floats:
     """ln(λ/λ_max): of the quotient, exact between nearly equal values, unless that leaves float64."""
     ratios = values / values[-1]
-    return np.log(ratios, out=np.log(values) - np.log(values[-1]), where=ratios > np.finfo(np.float64).tiny)
+    logs: Floats = np.log(values) - np.log(values[-1])
+    np.log(ratios, out=logs, where=ratios > np.finfo(np.float64).tiny)
+    return logs

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.table import Table
 
-from fpstab.cli import packaged_config
+from fpstab.cli import lightning_cli
 
 if TYPE_CHECKING:
     from fpstab.callbacks import ESDMonitor
@@ -37,9 +37,8 @@ def run_demo(*, out: Path, data: Path, fast: bool = False) -> int:
     """
     console = Console()
     with console.status("Loading PyTorch and Lightning…"):
-        from pytorch_lightning import LightningDataModule, LightningModule
+        import torch
         from pytorch_lightning.callbacks import RichProgressBar
-        from pytorch_lightning.cli import LightningCLI
 
         from fpstab.callbacks import ESDMonitor
         from fpstab.models import MNISTData
@@ -53,22 +52,14 @@ def run_demo(*, out: Path, data: Path, fast: bool = False) -> int:
         def get_metrics(self, trainer: Any, pl_module: Any) -> dict[str, Any]:
             return {key: value for key, value in super().get_metrics(trainer, pl_module).items() if key != "v_num"}
 
+    torch.set_num_threads(1)  # enough for a network this small; more wait for each other where cores are busy
     for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)  # the console belongs to the demo
     warnings.filterwarnings("ignore", module="pytorch_lightning")
-    arguments = ["--config", packaged_config("mnist_autoencoder"), f"--trainer.logger.save_dir={out}"]
+    arguments = ["--config", "mnist_autoencoder", f"--trainer.logger.save_dir={out}"]
     arguments += [f"--data.root={data}", "--trainer.enable_model_summary=false"]
     arguments += [f"--trainer.max_epochs={_FAST_EPOCHS}"] if fast else []
-    cli = LightningCLI(
-        LightningModule,
-        LightningDataModule,
-        subclass_mode_model=True,
-        subclass_mode_data=True,
-        auto_configure_optimizers=False,
-        args=arguments,
-        run=False,
-        trainer_defaults={"callbacks": [Bar()]},
-    )
+    cli = lightning_cli(arguments, run=False, trainer_defaults={"callbacks": [Bar()]})
     trainer, datamodule = cli.trainer, cli.datamodule
     callbacks = trainer.callbacks  # type: ignore[attr-defined]
     monitor = next(callback for callback in callbacks if isinstance(callback, ESDMonitor))
@@ -116,7 +107,7 @@ def run_demo(*, out: Path, data: Path, fast: bool = False) -> int:
 
 
 def _table(report: "ESDReport", initial: "ESDReport | None") -> Table:
-    table = Table(title="Spectra of the weights", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    table = Table(title="Spectra of the weights", box=box.SIMPLE_HEAD, padding=0, show_edge=False)
     for heading in ("layer", "shape"):
         table.add_column(heading, no_wrap=True)
     for heading in ("eigen-\nvalues", "exponent\nat start → now", "KS\ndist.", "tail", "σ max\nstart → now"):

@@ -226,7 +226,7 @@ class TestFailures:
         assert sum("cannot draw: MemoryError: no paint" in r.message for r in caplog.records) == 1
 
     def test_two_monitors_of_one_name(self, tmp_path):
-        with pytest.raises(ValueError, match="fpstab/scripted/.*another name"):
+        with pytest.raises(ValueError, match=r"fpstab/scripted/.*another name"):
             trainer(tmp_path, [Scripted([]), ESDMonitor(name="scripted")]).fit(task(), *loaders())
 
     @pytest.mark.parametrize(

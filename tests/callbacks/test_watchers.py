@@ -83,7 +83,7 @@ def test_every_second_epoch_patience_counts_validations(tmp_path):
 
 def test_a_misspelt_key_is_left_to_lightnings_own_error(tmp_path):
     early, _ = watchers(tmp_path, key="fpstab/scripted/valeu")
-    with pytest.raises(RuntimeError, match="fpstab/scripted/valeu.*which is not available"):
+    with pytest.raises(RuntimeError, match=r"fpstab/scripted/valeu.*which is not available"):
         trainer(tmp_path, [Scripted([1.0, 1.0]), early]).fit(task(), *loaders())
 
 
