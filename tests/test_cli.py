@@ -61,7 +61,7 @@ def test_train_and_resume(tmp_path, python):
         ]
         for i in (0, 1)
     )
-    assert [line["phase"] for line in before][0] == "baseline"
+    assert before[0]["phase"] == "baseline"
     assert [line["step"] for line in after] == [2 * before[-1]["step"]]  # no second baseline
     assert after[0]["run"] == before[0]["run"]
 

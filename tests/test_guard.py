@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize, prune
+from torch.utils._python_dispatch import TorchDispatchMode
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
@@ -155,9 +156,11 @@ class Everything(nn.Module):
         self.metrics = MetricCollection([MeanMetric(), MulticlassAccuracy(num_classes=4)])
         self.hidden_in_a_list = [nn.BatchNorm1d(4)]
         self.frozen = nn.Parameter(torch.ones(4), requires_grad=False)
-        self.register_buffer("running", torch.tensor([0.0, float("nan"), -0.0, float("inf")]))
+        running = torch.tensor([0.0, float("nan"), -0.0, float("inf")])
+        self.register_buffer("expanded", running[:1].expand(3))
+        self.register_buffer("running", running)
+        self.register_buffer("expanded_too", running[:1].expand(3))
         self.register_buffer("volatile", torch.full((4,), -0.0), persistent=False)
-        self.register_buffer("expanded", self.running[:1].expand(3))
         self.register_buffer("wide", torch.zeros(4, 4, dtype=torch.complex64).T)
         self.register_buffer("nothing", None)
         self.calls = 0
@@ -519,12 +522,29 @@ def test_a_write_to_a_parameter_is_found_out():
 # ------------------------------------------------------------------------------------------- kinds of tensors
 
 
-def test_an_unchanged_buffer_is_not_written():
-    net = Everything()
-    versions = [buffer._version for buffer in net.buffers()]
-    with untouched(net):
-        net.eval()(X)
-    assert [buffer._version for buffer in net.buffers()] == versions
+class Writes(TorchDispatchMode):
+    def __init__(self):
+        super().__init__()
+        self.shapes = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function is torch.ops.aten.copy_.default:
+            self.shapes.append(tuple(args[0].shape))
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(("act", "written"), [("nothing", []), ("running_mean", [(5,)]), ("num_batches_tracked", [()])])
+def test_only_a_changed_buffer_is_written(act, written):
+    net = nn.BatchNorm1d(5)
+    net.register_buffer("undefined", torch.full((2,), float("nan")))
+    guard = untouched(net)
+    guard.__enter__()
+    net.eval()(torch.ones(2, 5))
+    if act != "nothing":
+        getattr(net, act).add_(1)
+    with Writes() as writes:
+        guard.__exit__(None, None, None)
+    assert writes.shapes == written
 
 
 def test_writing_back_does_not_count_as_a_write():
@@ -603,7 +623,7 @@ def test_inference_tensors():
 class TestTensors:
     """Whatever its kind, a tensor on the module comes back, and does no harm."""
 
-    @pytest.mark.parametrize("act", ["none", "replaced", "data", "zero", "added", "copied"])
+    @pytest.mark.parametrize("act", ["none", "replaced", "data", "zero", "added", "element", "copied"])
     def test_a_tensor(self, make, act):
         class Holder(nn.Module):
             def __init__(self):
@@ -617,12 +637,14 @@ class TestTensors:
             for tensor in (net.buffer, net.plain):
                 if act == "data":
                     tensor.data = tensor.detach().clone()
-                elif act in {"zero", "added", "copied"}:
-                    with suppress(RuntimeError), torch.no_grad():
+                elif act in {"zero", "added", "element", "copied"}:
+                    with suppress(RuntimeError, IndexError), torch.no_grad():
                         if act == "zero":
                             tensor.mul_(0)
                         elif act == "added":
                             tensor.add_(tensor.transpose(0, 1).clone() if tensor.ndim == 2 else 1)
+                        elif act == "element":
+                            tensor.select(-1, 0).fill_(0)
                         else:
                             tensor.copy_(torch.zeros(()))
             if act == "replaced":
