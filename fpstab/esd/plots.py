@@ -1,6 +1,7 @@
 """Pictures of spectra: log–log densities with the power law in their tail."""
 
 import math
+import textwrap
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -67,7 +68,7 @@ def plot_report(report: "ESDReport") -> "Figure":
     if len(report.layers) > len(layers):
         figure.suptitle(f"the first {len(layers)} of {len(report.layers)} layers")
     if not layers:
-        figure.suptitle(report.status.message, wrap=True, parse_math=False)
+        figure.suptitle(textwrap.fill(report.status.message, 50), fontsize="medium", parse_math=False)
     return figure
 
 

@@ -213,12 +213,16 @@ def esd_report(
     return ESDReport(layers, _status(list(weights), idle, len(layers)))
 
 
-def _patterns(name: str, patterns: str | Sequence[str] | None) -> tuple[str, ...]:
-    if patterns is None or isinstance(patterns, str):
-        return () if patterns is None else (patterns,)
-    if not (isinstance(patterns, Iterable) and all(isinstance(pattern, str) for pattern in patterns)):
-        raise TypeError(f"{name}={patterns!r} is not understood: expected a shell pattern or a sequence of them.")
-    return tuple(patterns)
+def _patterns(name: str, patterns: str | Iterable[str] | None) -> tuple[str, ...]:
+    if patterns is None:
+        return ()
+    if isinstance(patterns, str):
+        return (patterns,)
+    if isinstance(patterns, Iterable):
+        chosen = tuple(patterns)
+        if all(isinstance(pattern, str) for pattern in chosen):
+            return chosen
+    raise TypeError(f"{name}={patterns!r} is not understood: expected a shell pattern or several.")
 
 
 def _status(names: list[str], idle: list[str], n_layers: int) -> Status:

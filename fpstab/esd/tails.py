@@ -60,7 +60,7 @@ def fit_power_law(eigenvalues: Tensor | ArrayLike, *, throw: bool = True) -> Pow
         TypeError: If it is complex.
         AnalysisError: If `throw` and a value is not finite or not positive.
 
-    >>> fit_power_law([2.0**k for k in range(40)]).alpha
+    >>> fit_power_law([1000 / (k + 0.5) for k in range(1000)]).alpha  # the quantiles of the density λ^(−2)
     2.0...
     >>> fit_power_law(range(1, 11)).status.code
     'too_few'

@@ -8,9 +8,9 @@ import warnings
 from pathlib import Path
 
 import torch
-from toys import Scripted, lightning, loaders, task, trainer
 
 from fpstab.callbacks import ESDMonitor, Every
+from tests.callbacks.toys import Scripted, lightning, loaders, task, trainer
 
 
 def main(folder, namespace):

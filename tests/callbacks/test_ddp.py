@@ -20,7 +20,13 @@ def test_two_processes(tmp_path, namespace):
         capture_output=True,
         text=True,
         timeout=180,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo"},
+        env=os.environ
+        | {
+            "PYTHONPATH": str(script.parents[2]),
+            "OMP_NUM_THREADS": "1",
+            "MASTER_ADDR": "127.0.0.1",
+            "GLOO_SOCKET_IFNAME": "lo",
+        },
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr[-4000:]

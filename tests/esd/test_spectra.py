@@ -289,8 +289,8 @@ def test_multiples_of_the_identity_are_constant(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 def test_a_tall_gaussian_matrix_is_not_constant(dtype: torch.dtype) -> None:
-    # its eigenvalues spread by 4 √(short/long), 9 % here: little, yet more than bfloat16's rounding does
-    assert weight_spectrum(gaussian(50_000, 25, dtype=dtype)).status.code == "ok"
+    # its eigenvalues spread by 4 √(short/long), 6 % here: seven times the eps of bfloat16, and no rounding
+    assert weight_spectrum(gaussian(100_000, 20, dtype=dtype)).status.code == "ok"
 
 
 def test_equal_up_to_a_visible_difference_is_not_constant() -> None:

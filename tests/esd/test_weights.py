@@ -329,7 +329,7 @@ class Symmetric(nn.Module):
         lambda: parametrizations.weight_norm(nn.Linear(6, 6)),
         lambda: parametrizations.weight_norm(nn.Linear(6, 6), dim=None),
         lambda: parametrizations.orthogonal(nn.Linear(6, 6)),
-        lambda: parametrizations.weight_norm(parametrizations.spectral_norm(nn.Linear(6, 6))),
+        lambda: parametrizations.spectral_norm(parametrizations.weight_norm(nn.Linear(6, 6))),
         lambda: identity(parametrizations.spectral_norm(identity(nn.Linear(6, 6)))),
         lambda: parametrizations.spectral_norm(nn.Conv2d(4, 6, 3)),
         lambda: parametrizations.weight_norm(nn.ConvTranspose1d(4, 6, 3)),
@@ -375,7 +375,8 @@ def test_a_parametrised_position_embedding() -> None:
 
 def test_inside_a_parametrisation_cache_nothing_is_left() -> None:
     # the training step inside the user's cache must not find a weight that was read without gradients
-    layer = identity(nn.Linear(5, 6))
+    layer = nn.Linear(5, 6)
+    parametrize.register_parametrization(layer, "weight", Double())
     with parametrize.cached():
         esd_report(layer)
         assert layer.weight.requires_grad
