@@ -9,6 +9,7 @@ from fpstab.callbacks._lightning import LightningModule, Trainer
 from fpstab.callbacks.base import Monitor
 from fpstab.callbacks.every import Every
 from fpstab.esd import ESDReport, esd_report
+from fpstab.esd.plots import plot_bulk, plot_exponents, plot_report
 from fpstab.esd.spectra import Conv
 
 if TYPE_CHECKING:
@@ -18,10 +19,13 @@ if TYPE_CHECKING:
 class ESDMonitor(Monitor[ESDReport]):
     """Logs the spectrum of every weight and the power law in its tail while a network trains.
 
-    Scalars: `fpstab/esd/alpha_median` (on the progress bar), `alpha_min`, `n_failed`, `seconds`, `failed`, and
-    for each layer `fpstab/esd/<layer>/alpha`, `ks_distance`, `n_tail`, `spectral_norm`. Histograms of the
-    log₁₀ eigenvalues, and a figure of all layers at every tenth measurement and the last, go to loggers that
-    take them. Every full result is a line of `fpstab.jsonl` in the log folder. See `fpstab.esd.esd_report`.
+    Scalars: `fpstab/esd/alpha_median` (on the progress bar), `alpha_min`, `n_heavy` (layers whose tail is heavy),
+    `n_spikes`, `n_failed`, `seconds`, `failed`, and for each layer `fpstab/esd/<layer>/alpha`, `ks_distance`,
+    `n_tail`, `n_spikes`, `largest_singular_value` and `verdict` (0 too_few, 1 light, 2 light+spikes, 3 heavy,
+    4 not_heavy, 5 undecided). Histograms of the log₁₀ eigenvalues, and at every tenth measurement and the last
+    figures of all layers (spectra with their power laws, bulks with their Marchenko–Pastur laws, exponents over
+    time) go to loggers that take them. Every full result is a line of `fpstab.jsonl` in the log folder. See
+    `fpstab.esd.esd_report`.
 
     Args:
         include: Shell patterns of the layers to watch, by name (`"net.encoder.*"`; a pattern also takes all
@@ -70,7 +74,13 @@ class ESDMonitor(Monitor[ESDReport]):
         return esd_report(module, include=self.include, exclude=self.exclude, conv=self.conv)
 
     def figures(self, result: ESDReport) -> Mapping[str, "Figure"]:  # noqa: D102
-        return {"spectra": result.plot()}
+        prefix = f"fpstab/{self.name}/"
+        exponents = {layer.name: self.history.series(f"{prefix}{layer.name}/alpha") for layer in result.layers}
+        return {
+            "spectra": result.plot(),
+            "bulks": plot_report(result, plot_bulk),
+            "exponents": plot_exponents({name: each for name, each in exponents.items() if len(each[0])}),
+        }
 
     def histograms(self, result: ESDReport) -> Mapping[str, Tensor]:  # noqa: D102
         if not self.histogram:

@@ -3,7 +3,7 @@
 import math
 
 import numpy as np
-from scipy.special import logsumexp
+from scipy.special import logsumexp, xlogy
 from torch import Tensor
 
 from fpstab.esd.bulk import MarchenkoPasturFit
@@ -43,9 +43,10 @@ def spectrum_metrics(
         bulk: Its Marchenko–Pastur bulk, if there is one.
     """
     values: Floats = spectrum.eigenvalues.numpy()
-    total, largest = float(values.sum()), float(values[-1])
+    largest = float(values[-1])
     log_largest = math.log10(largest)
-    p = values / total
+    stable_rank = float((values / largest).sum())
+    p = values / largest / stable_rank
     rank = values.size
     alpha = fit.alpha
     n_det, det_value = _unit_determinant(values)
@@ -58,12 +59,12 @@ def spectrum_metrics(
         "num_pl_spikes": float(fit.n_tail) if alpha is not None else None,
         "alpha_weighted": None if alpha is None else alpha * log_largest,
         "log_alpha_norm": None if alpha is None else float(logsumexp(alpha * np.log(values))) / math.log(10),
-        "norm": total,
-        "log_norm": math.log10(total),
+        "norm": stable_rank * largest,
+        "log_norm": math.log10(stable_rank) + log_largest,
         "spectral_norm": largest,
         "log_spectral_norm": log_largest,
-        "stable_rank": total / largest,
-        "entropy": -float((p * np.log(p)).sum()) / math.log(rank) if rank > 1 else None,
+        "stable_rank": stable_rank,
+        "entropy": -float(xlogy(p, p).sum()) / math.log(rank) if rank > 1 else None,
         "matrix_rank": float(rank),
         "rank_loss": float(spectrum.n_zero),
         "num_spikes": float(bulk.n_spikes) if bulk and bulk.law else None,
@@ -100,7 +101,8 @@ def rand_distance(eigenvalues: Tensor, shuffled: Tensor) -> float | None:
 
 
 def _unit_determinant(values: Floats) -> tuple[float | None, float | None]:
-    logs = np.cumsum(np.log(values[::-1] * (values.size / values.sum())))
+    relative = values[::-1] / values[-1]
+    logs = np.cumsum(np.log(relative / relative.mean()))
     below = np.flatnonzero(logs < 0)
     if values.size < 2 or not below.size:  # equal eigenvalues: every product is 1
         return None, None

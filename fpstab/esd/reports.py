@@ -1,111 +1,28 @@
 """The spectra of all weights of a network in one report."""
 
+import csv
+import io
+import json
+import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 from torch.nn.utils.parametrize import ParametrizationList
 
 from fpstab import guard
-from fpstab.esd.spectra import Conv, WeightSpectrum, weight_spectrum
-from fpstab.esd.tails import PowerLawFit, fit_power_law
+from fpstab.esd.layers import LayerESD, analyse_weight
+from fpstab.esd.metrics import SUMMARY
+from fpstab.esd.spectra import Conv
 from fpstab.esd.weights import Weight, network_weights, select
 from fpstab.results import OK, Status
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    import pandas as pd
     from matplotlib.figure import Figure
-
-_NOT_AN_ANSWER = {
-    "not_finite",
-    "meta",
-    "quantized",
-    "out_of_range",
-    "no_convergence",
-    "uninitialized",
-    "error",
-}
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LayerESD:
-    """The spectrum of one weight and the power law in its tail.
-
-    Attributes:
-        name: The weight's name in the network (see `fpstab.esd.weights.Weight`).
-        kind: Class of the module that holds it, e.g. `"Conv2d"`.
-        shape: Shape of the weight.
-        spectrum: Its eigenvalues; `None` if it could not be read.
-        fit: The power law in the tail; `None` where there is no spectrum to fit.
-        status: `"ok"` with an exponent; otherwise why there is none: a code of `WeightSpectrum.status` or
-            `PowerLawFit.status`, `"uninitialized"`, or `"error"`.
-    """
-
-    name: str
-    kind: str
-    shape: tuple[int, ...]
-    spectrum: WeightSpectrum | None
-    fit: PowerLawFit | None
-    status: Status
-
-    @property
-    def n(self) -> int:
-        """Positive eigenvalues."""
-        return self.spectrum.eigenvalues.numel() if self.spectrum else 0
-
-    @property
-    def alpha(self) -> float | None:
-        """Exponent of the tail's density, or `None`."""
-        return self.fit.alpha if self.fit else None
-
-    @property
-    def sigma(self) -> float | None:
-        """Standard error of `alpha`."""
-        return self.fit.sigma if self.fit else None
-
-    @property
-    def xmin(self) -> float | None:
-        """Where the tail begins."""
-        return self.fit.xmin if self.fit else None
-
-    @property
-    def ks_distance(self) -> float | None:
-        """Kolmogorov–Smirnov distance of the tail to its power law."""
-        return self.fit.ks_distance if self.fit else None
-
-    @property
-    def n_tail(self) -> int:
-        """Eigenvalues in the tail."""
-        return self.fit.n_tail if self.fit else 0
-
-    @property
-    def spectral_norm(self) -> float | None:
-        """Largest singular value of the matrices of the weight."""
-        return float(self.spectrum.eigenvalues[-1]) ** 0.5 if self.spectrum and self.n else None
-
-    @property
-    def failed(self) -> bool:
-        """Whether the weight could not be analysed at all; too few or equal eigenvalues are an answer."""
-        return self.status.code in _NOT_AN_ANSWER
-
-    def scalars(self) -> dict[str, float]:
-        """What is logged of a layer; nan where there is none."""
-        values = {
-            "alpha": self.alpha,
-            "ks_distance": self.ks_distance,
-            "n_tail": float(self.n_tail),
-            "spectral_norm": self.spectral_norm,
-        }
-        return {key: float("nan") if value is None else value for key, value in values.items()}
-
-    def plot(self, ax: "Axes | None" = None) -> "Axes":
-        """Draw the log–log density of the eigenvalues with its power law."""
-        from fpstab.esd.plots import plot_layer
-
-        return plot_layer(self, ax)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -128,41 +45,86 @@ class ESDReport:
         raise KeyError(f"{name!r} is none of the layers: {', '.join(layer.name for layer in self.layers)}")
 
     def scalars(self) -> dict[str, float]:
-        """Aggregates over the layers with an exponent, then `<layer>/<quantity>`; nan where there is none."""
+        """Aggregates over the layers, then `<layer>/<quantity>`; nan where there is none."""
         alphas = [layer.alpha for layer in self.layers if layer.alpha is not None]
         scalars = {
-            "alpha_median": statistics.median(alphas) if alphas else float("nan"),
-            "alpha_min": min(alphas, default=float("nan")),
+            "alpha_median": statistics.median(alphas) if alphas else math.nan,
+            "alpha_min": min(alphas, default=math.nan),
+            "n_heavy": float(
+                sum(layer.verdict is not None and layer.verdict.label == "heavy" for layer in self.layers)
+            ),
+            "n_spikes": float(sum(layer.spikes for layer in self.layers)),
             "n_failed": float(sum(layer.failed for layer in self.layers)),
         }
         for layer in self.layers:
             scalars |= {f"{layer.name}/{key}": value for key, value in layer.scalars().items()}
         return scalars
 
-    def table(self, initial: "ESDReport | None" = None) -> list[dict[str, object]]:
-        """One row a layer; with `initial`, an earlier report, also how the exponent was then."""
+    def summary(self) -> dict[str, float]:
+        """Means of the metrics over the layers that have them, under WeightWatcher's names; nan where none has."""
+        means = {}
+        for name in SUMMARY:
+            values = [value for layer in self.layers if (value := layer.metrics.get(name)) is not None]
+            means[name] = statistics.fmean(values) if values else math.nan
+        return means
+
+    def table(self, initial: "ESDReport | None" = None) -> list[dict[str, Any]]:
+        """One row a layer: verdict, cause and all metrics; with `initial`, an earlier report, also what was then."""
         before = {layer.name: layer for layer in initial.layers} if initial else {}
-        rows: list[dict[str, object]] = []
+        columns = list(dict.fromkeys(name for layer in self.layers for name in layer.metrics))
+        rows = []
         for layer in self.layers:
-            row: dict[str, object] = {
+            row: dict[str, Any] = {
                 "layer": layer.name,
                 "kind": layer.kind,
                 "shape": "×".join(map(str, layer.shape)),
                 "n": layer.n,
-                "alpha": layer.alpha,
-                "sigma": layer.sigma,
-                "xmin": layer.xmin,
-                "ks_distance": layer.ks_distance,
-                "n_tail": layer.n_tail,
-                "spectral_norm": layer.spectral_norm,
+                "verdict": layer.verdict.label if layer.verdict else None,
+                "cause": layer.verdict.cause if layer.verdict else None,
                 "status": layer.status.code,
             }
+            row |= {name: layer.metrics.get(name) for name in columns}
             if initial:
                 then = before.get(layer.name)
-                row["alpha_initial"] = then.alpha if then else None
-                row["spectral_norm_initial"] = then.spectral_norm if then else None
+                row["verdict_initial"] = then.verdict.label if then and then.verdict else None
+                row |= {
+                    f"{name}_initial": then.metrics.get(name) if then else None for name in ("alpha", "spectral_norm")
+                }
             rows.append(row)
         return rows
+
+    def to_csv(self, initial: "ESDReport | None" = None) -> str:
+        """The table as CSV; an empty field where there is no value."""
+        rows = self.table(initial)
+        with io.StringIO(newline="") as text:
+            writer = csv.DictWriter(text, list(rows[0]) if rows else ["layer"], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+            return text.getvalue()
+
+    def to_json(self, initial: "ESDReport | None" = None) -> str:
+        """Status, summary, table and what each status says, as JSON; null where there is no value."""
+        summary = {name: value if math.isfinite(value) else None for name, value in self.summary().items()}
+        layers = [
+            {
+                name: value if not isinstance(value, float) or math.isfinite(value) else None
+                for name, value in row.items()
+            }
+            | {"message": layer.status.message}
+            for row, layer in zip(self.table(initial), self.layers, strict=True)
+        ]
+        status = {"code": self.status.code, "message": self.status.message}
+        return json.dumps({"status": status, "summary": summary, "layers": layers}, allow_nan=False, indent=1)
+
+    def to_dataframe(self, initial: "ESDReport | None" = None) -> "pd.DataFrame":
+        """The table as a pandas DataFrame.
+
+        Raises:
+            ModuleNotFoundError: If pandas is not installed.
+        """
+        import pandas as pd
+
+        return pd.DataFrame(self.table(initial))
 
     def plot(self) -> "Figure":
         """Draw the ESD of every layer, one panel each."""
@@ -174,9 +136,11 @@ class ESDReport:
 def esd_report(
     module: nn.Module,
     *,
-    include: str | Sequence[str] | None = None,
-    exclude: str | Sequence[str] | None = None,
+    include: str | Iterable[str] | None = None,
+    exclude: str | Iterable[str] | None = None,
     conv: Conv = "flatten",
+    randomize: bool = False,
+    generator: torch.Generator | None = None,
 ) -> ESDReport:
     """Analyse the spectrum of every weight of a network (papers 1 §III, 2 §II).
 
@@ -189,9 +153,12 @@ def esd_report(
             module it names. Default: all weights.
         exclude: Patterns of what to leave out.
         conv: How a convolution becomes matrices, see `weight_spectrum`.
+        randomize: Compute the metric `rand_distance` too, which needs a second spectrum of every layer.
+        generator: Shuffles the entries of a layer for the cause of a heavy tail; by default one with seed 0 for
+            each layer.
 
     Raises:
-        TypeError: If `module` is not a module, `include` or `exclude` no patterns.
+        TypeError: If `module` is not a module, or a pattern not a string.
         ValueError: If `conv` is unknown.
 
     >>> report = esd_report(nn.Linear(2, 100))
@@ -200,17 +167,40 @@ def esd_report(
     """
     if not isinstance(module, nn.Module):
         raise TypeError(f"esd_report takes a torch.nn.Module, got {type(module).__name__}.")
-    if conv not in ("flatten", "slices"):
-        raise ValueError(f"conv={conv!r} is unknown: expected 'flatten' or 'slices'.")
-    chosen, left_out = _patterns("include", include), _patterns("exclude", exclude)
     with guard.untouched(module), torch.no_grad():
         for submodule in module.modules():
             if isinstance(submodule, ParametrizationList):
                 submodule.eval()  # in train mode, reading a spectral_norm weight advances its power iteration
-        weights = {weight.name: weight for weight in network_weights(module)}
-        names, idle = select(list(weights), chosen, left_out)
-        layers = tuple(_layer(weights[name], conv) for name in names)
-    return ESDReport(layers, _status(list(weights), idle, len(layers)))
+        selected, status = select_weights(network_weights(module), include, exclude)
+        layers = tuple(analyse_weights(selected, conv, randomize=randomize, generator=generator))
+    return ESDReport(layers, status)
+
+
+def select_weights(
+    weights: Iterable[Weight], include: str | Iterable[str] | None, exclude: str | Iterable[str] | None
+) -> tuple[list[Weight], Status]:
+    """Choose weights by patterns, as `esd_report` does, and say how that went.
+
+    Raises:
+        TypeError: If a pattern is not a string.
+    """
+    by_name = {weight.name: weight for weight in weights}
+    names, idle = select(list(by_name), _patterns("include", include), _patterns("exclude", exclude))
+    return [by_name[name] for name in names], _status(list(by_name), idle, len(names))
+
+
+def analyse_weights(
+    weights: Iterable[Weight], conv: Conv, *, randomize: bool, generator: torch.Generator | None
+) -> Iterator[LayerESD]:
+    """Analyse weights one after the other, each read only when its turn comes.
+
+    Raises:
+        ValueError: If `conv` is unknown.
+    """
+    if conv not in ("flatten", "slices"):
+        raise ValueError(f"conv={conv!r} is unknown: expected 'flatten' or 'slices'.")
+    for weight in weights:
+        yield analyse_weight(weight, conv, randomize=randomize, generator=generator)
 
 
 def _patterns(name: str, patterns: str | Iterable[str] | None) -> tuple[str, ...]:
@@ -232,29 +222,3 @@ def _status(names: list[str], idle: list[str], n_layers: int) -> Status:
         what = f"No weight matches {', '.join(map(repr, idle))}" if idle else "include and exclude leave no weight"
         return Status("ok" if n_layers else "no_match", f"{what}; the weights are: {', '.join(names)}.")
     return OK
-
-
-def _layer(weight: Weight, conv: Conv) -> LayerESD:
-    shape: tuple[int, ...] = ()
-    try:
-        tensor = weight.read()
-        if nn.parameter.is_lazy(tensor):
-            status = Status("uninitialized", f"{weight.name}: a lazy weight; run one forward pass first.")
-            return LayerESD(weight.name, weight.kind, shape, None, None, status)
-        shape = tuple(tensor.shape)
-        spectrum = weight_spectrum(
-            tensor,
-            conv=conv if weight.is_conv else "flatten",
-            groups=weight.groups if tensor.ndim > 2 else 1,  # a low-rank update beside the kernel has none
-            throw=False,
-        )
-    except Exception as error:  # a user's parametrisation may raise anything; the other layers go on
-        status = Status("error", f"{weight.name}: {type(error).__name__}: {error}")
-        return LayerESD(weight.name, weight.kind, shape, None, None, status)
-    fit, status = None, spectrum.status
-    if status.ok or status.code == "rank_deficient":
-        fit = fit_power_law(spectrum.eigenvalues, throw=False)
-        status = fit.status
-    if not status.ok:
-        status = Status(status.code, f"{weight.name} {list(shape)}: {status.message}")
-    return LayerESD(weight.name, weight.kind, shape, spectrum, fit, status)

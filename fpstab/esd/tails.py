@@ -5,14 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor
 
+from fpstab.esd.samples import MIN_EIGENVALUES, Floats, float_array, positive_sample, sorted_sample
 from fpstab.results import OK, AnalysisError, Status
-
-MIN_EIGENVALUES = 20  # below this no exponent and no verdict is given
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,7 +62,7 @@ def fit_power_law(eigenvalues: Tensor | ArrayLike, *, throw: bool = True) -> Pow
     >>> fit_power_law(range(1, 11)).status.code
     'too_few'
     """
-    values = _sorted(eigenvalues)
+    values = sorted_sample(eigenvalues)
     status = _fittable(values)
     if throw and status.code.startswith("not_"):
         raise AnalysisError(status)
@@ -76,11 +73,58 @@ def fit_power_law(eigenvalues: Tensor | ArrayLike, *, throw: bool = True) -> Pow
     return PowerLawFit(alpha, float(values[start]), distance, n_tail, (alpha - 1) / n_tail**0.5, values.size, OK)
 
 
+def power_law_p_value(
+    eigenvalues: Tensor | ArrayLike,
+    fit: PowerLawFit | None = None,
+    *,
+    resamples: int = 1000,
+    generator: torch.Generator | None = None,
+) -> float | None:
+    """Bootstrap the goodness of a power-law fit, after Clauset, Shalizi and Newman (2009), §4.1.
+
+    Each resample draws the tail from the fitted law and the rest from the values below `xmin`, and is fitted
+    anew, its cut-off included. The p-value is the share of resamples whose distance is at least the sample's:
+    small speaks against a power law. Its standard error is at most 1/(2√resamples). Eigenvalues repel each other
+    and so lie closer to any smooth law than the independent values of a resample: the p-value is too large for
+    them, and only a small one means something.
+
+    Args:
+        eigenvalues: Positive values `[n]` in any order.
+        fit: Their power law, if it is known already.
+        resamples: How many resamples.
+        generator: Draws them; by default one with seed 0.
+
+    Returns:
+        The p-value, or `None` where there is no power law.
+
+    Raises:
+        ValueError: If `resamples` is less than 1.
+        AnalysisError: If a value is not finite or not positive.
+    """
+    if resamples < 1:
+        raise ValueError(f"resamples={resamples}: expected at least 1.")
+    values = sorted_sample(eigenvalues)
+    fit = fit or fit_power_law(values)
+    if fit.alpha is None or fit.xmin is None or fit.ks_distance is None:
+        return None
+    generator = generator or torch.Generator().manual_seed(0)
+    seed = int(torch.randint(2**62, (1,), generator=generator, device=generator.device))
+    rng = np.random.default_rng(seed)
+    below = values[: values.size - fit.n_tail]
+    further = 0
+    for n_tail in rng.binomial(values.size, fit.n_tail / values.size, size=resamples):
+        tail = fit.xmin * (1 - rng.random(n_tail)) ** (1 / (1 - fit.alpha))
+        rest = rng.choice(below, values.size - n_tail) if below.size else np.empty(0)
+        _, _, distance = _closest_tail(np.sort(np.concatenate((rest, tail))))
+        further += distance >= fit.ks_distance
+    return further / resamples
+
+
 def hill(values: Tensor | ArrayLike, k: int) -> float:
     """Hill's estimate of the tail index μ, P(X > x) ∝ x^(−μ), from the k largest of the values' sizes.
 
-    Infinite if the k + 1 largest sizes are equal. The exponent of the density is 1 + μ. Entries with tail index μ < 4 give their matrix an ESD with
-    exponent 1 + μ/2.
+    The exponent of the density is 1 + μ; entries with tail index μ < 4 give their matrix an ESD with exponent
+    1 + μ/2. Infinite if the k + 1 largest sizes are equal.
 
     Args:
         values: Any shape; signs are ignored.
@@ -92,7 +136,7 @@ def hill(values: Tensor | ArrayLike, k: int) -> float:
     >>> hill([1.0, 2.0, 4.0, 8.0], k=2)  # 1 / mean(ln 4/2, ln 8/2)
     0.961...
     """
-    sizes = np.sort(np.abs(_array(values)).ravel())
+    sizes = np.sort(np.abs(float_array(values)).ravel())
     if not 1 <= k < sizes.size:
         raise ValueError(f"k={k} is out of range: expected 1 ≤ k < {sizes.size}, the number of values.")
     if not (sizes[-k - 1] > 0 and np.isfinite(sizes[-1])):
@@ -103,31 +147,9 @@ def hill(values: Tensor | ArrayLike, k: int) -> float:
     return 1 / mean if mean > 0 else math.inf
 
 
-def _array(values: Tensor | ArrayLike) -> Floats:
-    if isinstance(values, Tensor):
-        values = values.detach().cpu()
-        values = (values if values.is_complex() else values.to(torch.float64)).numpy()
-    array = np.asarray(values)
-    if np.iscomplexobj(array):
-        raise TypeError(f"{array.dtype} values have no order: pass their absolute values.")
-    return array.astype(np.float64, copy=False)
-
-
-def _sorted(values: Tensor | ArrayLike) -> Floats:
-    array = _array(values)
-    if array.ndim != 1:
-        raise ValueError(f"Expected a one-dimensional sample, got shape {array.shape}.")
-    return np.sort(array)
-
-
 def _fittable(values: Floats) -> Status:
-    if not np.isfinite(values).all():
-        return Status("not_finite", f"{int((~np.isfinite(values)).sum())} of {values.size} values are not finite.")
-    if values.size and values[0] <= 0:
-        return Status(
-            "not_positive",
-            f"{int((values <= 0).sum())} of {values.size} values are not positive: pass the positive eigenvalues.",
-        )
+    if not (status := positive_sample(values)).ok:
+        return status
     if values.size < MIN_EIGENVALUES:
         return Status(
             "too_few",

@@ -124,7 +124,7 @@ def _table(report: "ESDReport", initial: "ESDReport | None") -> Table:
             str(row["n"]),
             f"{number(row.get('alpha_initial'))} → {escape(now)}",
             number(row["ks_distance"], 3),
-            str(row["n_tail"]),
+            number(row["num_pl_spikes"], 0),
             f"{number(row.get('spectral_norm_initial'))} → {number(row['spectral_norm'])}",
         )
     return table
