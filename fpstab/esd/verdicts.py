@@ -21,6 +21,7 @@ Cause = Literal["entries", "correlations"]
 
 LABELS: tuple[Label, ...] = ("too_few", "light", "light+spikes", "heavy", "not_heavy", "undecided")
 _SIGNIFICANT = 0.05
+_FINITE_VARIANCE = 2.0  # tail index below which entries have no variance; a few of them can look light when shuffled
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,8 +54,8 @@ class TailVerdict:
             exponential law: p < 0.05, at least max(10, n/10) eigenvalues); `"not_heavy"` (the exponential law
             explains it better, or all eigenvalues are equal); `"undecided"`.
         cause: Of a heavy tail: `"entries"` (the tail stays heavy when the entries are shuffled, as with Cauchy
-            weights) or `"correlations"` (it becomes light, and a Gaussian law explains the entries better than
-            a Cauchy law: training arranged them); `None` if neither.
+            weights) or `"correlations"` (it becomes light, and the entries' tail index is above 2: training
+            arranged them); `None` if neither.
         evidence: The fits and comparisons behind it.
         status: `"ok"`, or why there is no spectrum to judge (then the label is `"undecided"`).
     """
@@ -141,9 +142,8 @@ def judge(
     shuffled_spectrum = weight_spectrum(shuffled(tensor, generator), conv=conv, groups=groups, throw=False)
     control_label, control = _label(shuffled_spectrum, power_law_of(shuffled_spectrum))
     entries = entry_tail(tensor, generator=generator, throw=False)
-    light_entries = entries.cauchy_minus_gaussian is not None and entries.cauchy_minus_gaussian < 0
     cause: Cause | None = "entries" if control_label == "heavy" else None
-    if control_label in ("light", "light+spikes") and light_entries:
+    if control_label in ("light", "light+spikes") and (entries.hill_index or 0.0) > _FINITE_VARIANCE:
         cause = "correlations"
     control_verdict = TailVerdict(control_label, None, control)
     return TailVerdict("heavy", cause, replace(evidence, shuffled=control_verdict, entries=entries))

@@ -15,6 +15,8 @@ from rich.table import Table
 from fpstab.cli import lightning_cli
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from fpstab.callbacks import ESDMonitor
     from fpstab.esd import ESDReport
 
@@ -84,10 +86,11 @@ def run_demo(*, out: Path, data: Path, fast: bool = False) -> int:
 
     loss = float(trainer.callback_metrics["val/loss"])
     console.print(_table(monitor.result, monitor.initial))
+    console.print(_verdicts(monitor.result, monitor.initial))
     console.print(
-        "\nThe exponent is that of a power law in the tail of a layer's eigenvalues, by maximum likelihood; the\n"
+        "The exponent is that of a power law in the tail of a layer's eigenvalues, by maximum likelihood; the\n"
         "KS distance is the tail's distance from that law; σ are singular values. An exponent alone does not\n"
-        "tell a heavy tail from a light one: a network that was never trained has exponents too.\n",
+        "tell a heavy tail from a light one, so there is a verdict: light is what independent entries give.\n",
         soft_wrap=True,
     )
     measured = [record for record in monitor.history.records if not record["failed"]]
@@ -123,22 +126,36 @@ def _table(report: "ESDReport", initial: "ESDReport | None") -> Table:
             str(row["shape"]),
             str(row["n"]),
             f"{number(row.get('alpha_initial'))} → {escape(now)}",
-            number(row["ks_distance"], 3),
+            number(row["D"], 3),
             number(row["num_pl_spikes"], 0),
-            f"{number(row.get('spectral_norm_initial'))} → {number(row['spectral_norm'])}",
+            f"{number(_root(row.get('spectral_norm_initial')))} → {number(_root(row['spectral_norm']))}",
         )
+    return table
+
+
+def _root(value: float | None) -> float | None:
+    return None if value is None else value**0.5
+
+
+def _verdicts(report: "ESDReport", initial: "ESDReport | None") -> Table:
+    table = Table(title="Are their tails heavy?", box=None, show_header=False, padding=(0, 2, 0, 0))
+    before = {layer.name: str(layer.verdict) for layer in initial.layers} if initial else {}
+    for layer in report.layers:
+        table.add_row(escape(layer.name), f"{before.get(layer.name, '–')} → [bold]{layer.verdict}[/]")
     return table
 
 
 def _pictures(monitor: "ESDMonitor", folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
-    reports = {"spectra_before.png": monitor.initial, "spectra_after.png": monitor.result}
-    paths = []
-    for name, report in reports.items():
-        if report is not None:
-            report.plot().savefig(folder / name, dpi=110)
-            paths.append(folder / name)
-    return paths
+    figures: dict[str, Figure] = {}
+    if monitor.initial is not None:
+        figures["spectra_before.png"] = monitor.initial.plot()
+    if monitor.result is not None:
+        figures["spectra_after.png"] = monitor.result.plot()
+        figures |= {f"{tag}.png": figure for tag, figure in monitor.figures(monitor.result).items() if tag != "spectra"}
+    for name, figure in figures.items():
+        figure.savefig(folder / name, dpi=110)
+    return [folder / name for name in figures]
 
 
 def _tensorboard() -> str:
