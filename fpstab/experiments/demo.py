@@ -1,6 +1,5 @@
 """The first thing that a newcomer runs: an autoencoder learns MNIST, its weights' spectra are watched."""
 
-import logging
 import time
 import warnings
 from pathlib import Path
@@ -13,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.table import Table
 
 from fpstab.cli import lightning_cli
+from fpstab.experiments.console import quiet_lightning
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -55,8 +55,7 @@ def run_demo(*, out: Path, data: Path, fast: bool = False) -> int:
             return {key: value for key, value in super().get_metrics(trainer, pl_module).items() if key != "v_num"}
 
     torch.set_num_threads(1)  # enough for a network this small; more wait for each other where cores are busy
-    for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)  # the console belongs to the demo
+    quiet_lightning()
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     arguments = ["--config", "mnist_autoencoder", f"--trainer.logger.save_dir={out}"]
     arguments += [f"--data.root={data}", "--trainer.enable_model_summary=false"]
