@@ -123,9 +123,9 @@ def plot_exponents(exponents: Mapping[str, tuple[Sequence[int], Sequence[float]]
     figure.subplots_adjust(left=0.08, right=0.72, bottom=0.13, top=0.97)
     for name, (steps, values) in list(exponents.items())[:_MAX_PANELS]:
         ax.plot(steps, np.log10(values), ".-", lw=1.2, label=name)
-    ticks = np.array([1.5, 2, 3, 4, 6, 10, 20, 50, 100])
+    low, high = ax.get_ylim()
+    ticks = [tick for tick in (1.2, 1.5, 2, 3, 4, 6, 10, 20, 50, 100, 200, 500) if low <= math.log10(tick) <= high]
     ax.set_yticks(np.log10(ticks), [f"{tick:g}" for tick in ticks])
-    ax.set_ylim(0.1, None)
     ax.set_xlabel("step")
     ax.set_ylabel("exponent α of the tail")
     if exponents:

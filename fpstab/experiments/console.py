@@ -4,8 +4,8 @@ import logging
 
 
 def quiet_lightning() -> None:
-    """Keep Lightning's loggers to errors; importing Lightning sets them, so that comes first."""
-    import pytorch_lightning  # noqa: F401
+    """Keep Lightning's loggers to errors; importing either namespace sets their level, so that comes first."""
+    import fpstab.callbacks  # noqa: F401
 
     for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)

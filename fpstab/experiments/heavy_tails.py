@@ -86,9 +86,9 @@ def networks() -> dict[str, Network]:
         return nn.functional.mse_loss(net(x), y)
 
     return {
-        "mnist_mlp": Network(lambda: MLP((784, 256, 128, 10)), classify, _mnist, 20),
-        "mnist_autoencoder": Network(Autoencoder, restore, _mnist, 30),
-        "toy": Network(_toy_network, map_to, toy_photos, 200),
+        "mnist_mlp": Network(lambda: MLP((784, 256, 128, 10)), classify, _mnist, 100),
+        "mnist_autoencoder": Network(Autoencoder, restore, _mnist, 100),
+        "toy": Network(_toy_network, map_to, toy_photos, 300),
     }
 
 
@@ -272,7 +272,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the study from the command line: a CSV of all observations, the table, the picture."""
     parser = argparse.ArgumentParser(description="Does training make the spectra of weights heavy?")
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--epochs", type=int, help="instead of 20, 30 and 200")
+    parser.add_argument("--epochs", type=int, help="instead of 100, 100 and 300")
     parser.add_argument("--networks", nargs="+", default=list(networks()), choices=list(networks()))
     parser.add_argument("--out", type=Path, default=Path("runs/heavy_tails"))
     arguments = parser.parse_args(argv)
