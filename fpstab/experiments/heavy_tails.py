@@ -171,8 +171,8 @@ def plot_study(observations: Sequence[Observation]) -> "Figure":
 def table(observations: Sequence[Observation]) -> str:
     """A Markdown table: the verdicts on each layer before training, after the first epoch, halfway and at the end."""
     lines = [
-        "| network | layer | at start | after 1 epoch | halfway | at the end | cause | median α |",
-        "|" + "---|" * 8,
+        "| network | layer | at start | after 1 epoch | halfway | at the end | cause | median α | median loss |",
+        "|" + "---|" * 9,
     ]
     for (network, layer), by_epoch in shares(observations).items():
         last = max(by_epoch)

@@ -29,7 +29,8 @@ def test_shares():
 
 
 def test_table():
-    row = table(ROWS).splitlines()[-1]
+    header, rule, row = table(ROWS).splitlines()
+    assert header.count("|") == rule.count("|") == row.count("|")
     assert row == (
         "| net | 0 30×40 | 2 light | 1 light+spikes, 1 heavy | 1 light+spikes, 1 heavy | 2 heavy | 1 correlations, 1 – "
         "| 6.00 → 1.50 | 1.0000 → 0.5000 |"
