@@ -10,7 +10,7 @@ import pytest
 import fpstab
 
 ROOT = Path(__file__).parent.parent
-TOP = ("cli", "report", "experiments", "__main__")
+TOP = ("cli", "cli_esd", "report", "experiments", "__main__")
 
 
 def modules():

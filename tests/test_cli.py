@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from fpstab import __version__
-from fpstab.cli import main, packaged_config
+from fpstab.cli import main
+from fpstab.experiments.training import packaged_config
 
 ENV = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "80"}
 

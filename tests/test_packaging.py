@@ -43,6 +43,6 @@ def test_every_module_imports_from_a_wheel_made_from_the_sdist(tmp_path):
         "for name in names:\n"
         f"    assert importlib.import_module(name).__file__.startswith({str(target)!r}), name\n"
         "assert {'fpstab.callbacks.esd', 'fpstab.models.data', 'fpstab.esd.tails'} <= set(names)\n"
-        "from fpstab.cli import packaged_config; assert packaged_config('mnist_autoencoder').endswith('.yaml')\n"
+        "from fpstab.experiments.training import packaged_config; assert packaged_config('mnist_autoencoder').endswith('.yaml')\n"
     )
     run("-I", "-c", code, cwd=tmp_path)

@@ -13,7 +13,7 @@ from fpstab.esd.samples import MIN_EIGENVALUES, Floats, positive_sample, sorted_
 from fpstab.results import OK, AnalysisError, Status
 
 _LEVEL = 0.99  # of the Tracy–Widom edge
-_MAX_ITERATIONS = 100
+_HIDDEN = 6  # spikes that may hide each other
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +56,11 @@ class MarchenkoPastur:
         """Distribution function at `x`, any shape, in closed form."""
         a, b = self._unit_edges
         x = np.clip(np.asarray(x, dtype=np.float64) / self.variance, a, b)
-        low = np.ones_like(x)
-        np.divide((a + b) * x - 2 * a * b, x * (b - a), out=low, where=x > 0)
+        below, above = np.sqrt(x - a), np.sqrt(b - x)
         area = (
-            np.sqrt((b - x) * (x - a))
-            + (a + b) / 2 * (np.arcsin(np.clip((2 * x - a - b) / (b - a), -1, 1)) + np.pi / 2)
-            - math.sqrt(a * b) * (np.arcsin(np.clip(low, -1, 1)) + np.pi / 2)
+            below * above
+            + 2 * (1 + self.ratio) * np.arctan2(below, above)
+            - 2 * (1 - self.ratio) * np.arctan2(math.sqrt(b) * below, math.sqrt(a) * above)
         )
         return np.asarray(np.clip(area / (2 * np.pi * self.ratio), 0.0, 1.0), dtype=np.float64)
 
@@ -80,10 +79,10 @@ class MarchenkoPasturFit:
         bulk_lower: Lower edge of the bulk, in the scale of the eigenvalues.
         bulk_upper: Upper edge, λ₊.
         spike_edge: The 99 % Tracy–Widom edge, in the scale of the eigenvalues.
-        spikes: The eigenvalues above it, ascending, float64 `[n_spikes]`.
+        spikes: The eigenvalues above it, ascending, float64 `[n_spikes]`; fewer where more than half of all are.
         n_ks: n·KS: number of bulk eigenvalues of one matrix times their Kolmogorov–Smirnov distance to the
             law. Eigenvalues are rigid, so that the p-values of independent samples mean nothing here.
-        n_ks_threshold: What n·KS exceeds in about 1 % of random matrices, 1.7 + 0.4 ln n.
+        n_ks_threshold: What n·KS exceeds in less than 1 % of random matrices, 1.7 + 0.4 ln n.
         status: `"ok"`, `"too_few"` (a matrix with fewer than 20 eigenvalues), or `"not_finite"`, `"not_positive"`.
     """
 
@@ -123,7 +122,8 @@ def fit_marchenko_pastur(
     """Fit the Marchenko–Pastur law to the bulk of a spectrum and count the spikes above it.
 
     σ² is the mean of the eigenvalues below the 99 % Tracy–Widom edge, iterated until no eigenvalue changes
-    sides. Compare a `WeightSpectrum`: pass its `eigenvalues`, `matrix_shape`, `n_zero` and `n_matrices`.
+    sides: from all eigenvalues or, if that bulk does not follow the law, without the largest one to six. Of a
+    `WeightSpectrum` pass the `eigenvalues`, `matrix_shape`, `n_zero` and `n_matrices`.
 
     Args:
         eigenvalues: Positive eigenvalues of WᵀW `[n]`, in any order.
@@ -157,24 +157,31 @@ def fit_marchenko_pastur(
         nothing = torch.empty(0, dtype=torch.float64)
         return MarchenkoPasturFit(None, None, None, None, nothing, None, None, status)
 
-    unit = float(values[-1])
+    # In a small matrix a few equal spikes raise the mean so far that the edge lies above them: begin without them.
+    fits = (_split(values, (small, large), n_zero, n_matrices, values.size - k) for k in range(_HIDDEN + 1))
+    first = next(fits)
+    return first if first.is_bulk else next((fit for fit in fits if fit.is_bulk), first)
+
+
+def _split(values: Floats, shape: tuple[int, int], n_zero: int, n_matrices: int, below: int) -> MarchenkoPasturFit:
+    """Begin with so many values below the edge and go on until none changes sides, or one would change back."""
+    (small, large), n, unit = shape, values.size, float(values[-1])
     values = values / unit  # so that sums and products stay within float64 whatever the scale
     total = np.concatenate(([0.0], np.cumsum(values)))
     level = 1 - (1 - _LEVEL) / n_matrices
-    below = values.size
-    for _ in range(_MAX_ITERATIONS):
+    step = 0
+    while True:
         # what k spikes leave of a matrix is noise on their orthogonal complements: k rows and k columns less
-        k = round((values.size - below) / n_matrices)
+        k = round((n - below) / n_matrices)
         bulk_shape = (small - k, large - k)
         variance = float(total[below]) / (below + n_zero) / bulk_shape[1]
         edge = variance * tracy_widom_edge(bulk_shape, level)
-        kept = int(np.searchsorted(values, edge, side="right"))
-        if kept >= below or kept <= values.size // 2:
+        move = int(np.searchsorted(values, edge, side="right")) - below
+        if move * step < 0 or move == 0 or below + move <= n // 2:
             break
-        below = kept
+        below, step = below + move, move
     law = MarchenkoPastur(bulk_shape[0] / bulk_shape[1], variance)
-    bulk, spikes = values[:below], values[below:]
-    cdf = law.cdf(bulk / bulk_shape[1])
+    cdf = law.cdf(values[:below] / bulk_shape[1])
     steps = (np.arange(below + 1) + n_zero) / (below + n_zero)
     distance = float(np.maximum(steps[1:] - cdf, cdf - steps[:-1]).max())
     count = (below + n_zero) / n_matrices
@@ -183,7 +190,7 @@ def fit_marchenko_pastur(
         law.lower * bulk_shape[1] * unit,
         law.upper * bulk_shape[1] * unit,
         edge * unit,
-        torch.from_numpy(spikes * unit),
+        torch.from_numpy(values[below:] * unit),
         distance * count,
         1.7 + 0.4 * math.log(count),
         OK,
@@ -194,10 +201,10 @@ def tracy_widom_edge(shape: tuple[int, int], level: float = _LEVEL) -> float:
     """Quantile of the largest eigenvalue of WᵀW, for independent entries of unit variance.
 
     Centred and scaled as by Johnstone (2001) and Ma (2012); the quantile of the Tracy–Widom law (β = 1) from
-    Chiani's (2014) shifted gamma law, which differs by less than 0.005.
+    Chiani's (2014) shifted gamma law, which is 0.01 too low at 99 %, 0.04 at 99.99 %.
 
     >>> round(tracy_widom_edge((100, 100)), 1)  # the bulk ends at 400
-    421.6
+    421.5
     """
     quantile = 0.186054 * float(gammaincinv(46.446, level)) - 9.84801
     p, n = (math.sqrt(side - 0.5) for side in shape)

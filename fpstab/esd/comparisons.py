@@ -37,7 +37,7 @@ class TailComparison:
         p_value: Probability of a ratio at least as far from zero if neither law were the better one: Vuong's
             (1989) test; for the truncated power law, which contains the power law, the likelihood-ratio test
             with one degree of freedom.
-        parameters: Of the alternative: `rate`; `mu`, `sigma` of ln λ; or `alpha`, `rate`.
+        parameters: Of the alternative: `rate`; `mu`, `sigma` of ln λ; or `alpha`, `rate` (this `alpha` may be of any sign).
         at_edge: Whether the best law of the alternative's kind is the power law itself.
     """
 
@@ -86,7 +86,7 @@ def compare_tails(eigenvalues: Tensor | ArrayLike, fit: PowerLawFit | None = Non
     if fit.alpha is None or fit.xmin is None:
         return TailComparisons(None, None, None, fit.status)
     tail = values[-fit.n_tail :]
-    logs = np.log(tail / fit.xmin)
+    logs = np.log1p(_excess(tail, fit.xmin))
     return TailComparisons(
         against_exponential(tail, fit), _against_lognormal(logs, fit), _against_truncated(logs, fit), OK
     )
@@ -96,11 +96,17 @@ def against_exponential(tail: Floats, fit: PowerLawFit) -> TailComparison:
     """Compare with the exponential law, whose rate is 1/mean(λ − xmin)."""
     assert fit.alpha is not None
     assert fit.xmin is not None
-    excess = tail / fit.xmin - 1
+    excess = _excess(tail, fit.xmin)
     mean = float(excess.mean())
-    power = math.log(fit.alpha - 1) - fit.alpha * np.log(tail / fit.xmin)
+    power = math.log(fit.alpha - 1) - fit.alpha * np.log1p(excess)
     ratio, p = _vuong(power - (-math.log(mean) - excess / mean))
-    return TailComparison("exponential", ratio, p, {"rate": 1 / (mean * fit.xmin)})
+    return TailComparison("exponential", ratio, p, {"rate": 1 / mean / fit.xmin})
+
+
+def _excess(tail: Floats, xmin: float) -> Floats:
+    """λ/xmin − 1, exact between nearly equal values; finite, and so is its square."""
+    with np.errstate(over="ignore"):
+        return np.minimum((tail - xmin) / xmin, 1e150)
 
 
 def _vuong(differences: Floats) -> tuple[float, float]:
@@ -148,56 +154,62 @@ def _moment_ratio(h: float) -> float:
 
 
 def _against_truncated(logs: Floats, fit: PowerLawFit) -> TailComparison:
-    """Newton's method on the convex negative log-likelihood in (α − 1, λ')."""
+    """Newton's method on the convex negative log-likelihood in (α − 1 + λ', λ').
+
+    They multiply y and eʸ − 1 − y, which stay independent however narrow the tail.
+    """
     assert fit.alpha is not None
     assert fit.xmin is not None
-    excess = np.expm1(logs)
-    mean = np.array([logs.mean(), excess.mean()])
-    a = fit.alpha - 1
-    if a > 1 and mean[1] >= 1 / (a - 1):  # the power law's own mean excess: a cut-off would only make it worse
+    bent = np.expm1(logs) - logs
+    mean = np.array([logs.mean(), bent.mean()])
+    a, excess = fit.alpha - 1, float(mean.sum())
+    if a > 1 and excess >= 1 / (a - 1):  # the power law's own mean excess: a cut-off would only make it worse
         return TailComparison("truncated_power_law", 0.0, 1.0, {"alpha": fit.alpha, "rate": 0.0}, at_edge=True)
-    theta = np.array([a, min(1.0, 1 / mean[1])])
+    rate = min(1.0, 1 / excess)
+    theta = np.array([a + rate, rate])
     value, gradient, hessian = _truncated(theta, mean)
     for _ in range(200):
         step = -np.linalg.solve(hessian, gradient)
+        if step[1] < -0.9 * theta[1]:  # the best step of those that keep λ' positive
+            step[1] = -0.9 * theta[1]
+            step[0] = -(gradient[0] + hessian[0, 1] * step[1]) / hessian[0, 0]
         decrement = float(-gradient @ step)
-        if decrement < 1e-20:
+        if decrement < 1e-18:
             break
-        shrink = 1.0 if step[1] >= 0 else min(1.0, -0.9 * theta[1] / step[1])  # λ' stays positive
         while True:
-            trial = theta + shrink * step
+            trial = theta + step
             new = _truncated(trial, mean)
-            if new[0] <= value - 1e-4 * shrink * decrement or shrink < 1e-10:
+            if new[0] <= value - 1e-4 * decrement or decrement < 1e-18:
                 break
-            shrink /= 2
+            step, decrement = step / 2, decrement / 2
         if new[0] >= value:
             break
         theta, (value, gradient, hessian) = trial, new
     ratio = float(_power_law(logs, fit).sum()) + logs.size * value
     p = float(chdtrc(1, 2 * abs(ratio)))
-    return TailComparison(
-        "truncated_power_law", ratio, p, {"alpha": 1 + float(theta[0]), "rate": float(theta[1]) / fit.xmin}
-    )
+    alpha, rate = 1 + float(theta[0] - theta[1]), float(theta[1]) / fit.xmin
+    return TailComparison("truncated_power_law", ratio, p, {"alpha": alpha, "rate": rate})
 
 
 def _truncated(theta: Floats, mean: Floats) -> tuple[float, Floats, Floats]:
     """Negative log-likelihood per value, its gradient `[2]` and Hessian `[2, 2]`, by Gauss–Legendre panels."""
-    a, rate = float(theta[0]), float(theta[1])
-    top = math.log1p(_NEGLIGIBLE / rate)
-    for _ in range(60 if a < 0 else 0):  # a negative exponent delays the cut-off
-        top = math.log1p((_NEGLIGIBLE - a * top) / rate)
-    top = min(top, _NEGLIGIBLE / a) if a > 0 else top
-    panels = 16 + math.ceil(top)
-    edges = np.linspace(0, top, panels + 1)
-    half = top / panels / 2
-    y = (edges[:-1, None] + half * (1 + _NODES)).ravel()
-    features = np.stack([y, np.expm1(y)])
-    exponent = -theta @ features
-    peak = float(exponent.max())
-    mass = np.exp(exponent - peak) * np.tile(_WEIGHTS, panels) * half
+    b, rate = float(theta[0]), float(theta[1])
+    # from the peak, the exponent falls by c t + r (eᵗ − 1 − t): the range is where that is not negligible
+    peak = math.log1p(-b / rate) if b < 0 else 0.0
+    r, c = rate * math.exp(peak), max(b, 0.0)
+    above = min(math.sqrt(2 * _NEGLIGIBLE / r), max(2.0, math.log(2 * _NEGLIGIBLE / r)))
+    above = min(above, _NEGLIGIBLE / c) if c > 0 else above
+    below = min(peak, math.sqrt(2.72 * _NEGLIGIBLE / r) if r > 2.72 * _NEGLIGIBLE else 1 + _NEGLIGIBLE / r)
+    panels = 16 + math.ceil(above + below)
+    edges = np.linspace(-below, above, panels + 1)
+    half = (above + below) / panels / 2
+    t = (edges[:-1, None] + half * (1 + _NODES)).ravel()
+    mass = np.exp(-c * t - r * (np.expm1(t) - t)) * np.tile(_WEIGHTS, panels) * half
     total = float(mass.sum())
     mass /= total
+    y = peak + t
+    features = np.stack([y, np.expm1(y) - y])
     expected = features @ mass
     centred = features - expected[:, None]
-    value = float(theta @ mean) + math.log(total) + peak
-    return value, mean - expected, (centred * mass) @ centred.T
+    top = b * peak + rate * (math.expm1(peak) - peak)
+    return float(theta @ mean) - top + math.log(total), mean - expected, (centred * mass) @ centred.T

@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from fpstab.esd.bulk import tracy_widom_edge
-from fpstab.esd.samples import Floats
+from fpstab.esd.samples import Floats, dense
 from fpstab.esd.tails import hill
 from fpstab.results import OK, AnalysisError, Status
 
@@ -30,7 +30,7 @@ class EntryTail:
             `nn.Linear`) it is 1.65 times the variance, and the number 0.61 times what it should be.
         cauchy_minus_gaussian: Log-likelihood of the best Cauchy law minus that of the best Gaussian, per entry.
         n: Entries that were looked at.
-        status: `"ok"`, `"too_few"` (fewer than 20 entries), `"constant"` (half of them are equal) or `"not_finite"`.
+        status: `"ok"`, `"too_few"` (fewer than 20 entries), `"constant"` (about half of them are equal) or `"not_finite"`.
     """
 
     mcculloch_ratio: float | None
@@ -69,7 +69,7 @@ def entry_tail(
     >>> entry_tail(torch.empty(100, 2).cauchy_(generator=g)).cauchy_minus_gaussian > 0
     True
     """
-    tensor = torch.as_tensor(weight).detach()
+    tensor = dense(weight)
     entries = _sample(tensor, generator)
     status = _describable(entries)
     if throw and status.code == "not_finite":
@@ -107,15 +107,15 @@ def _describable(entries: Floats) -> Status:
         return Status("too_few", f"{entries.size} entries; their tail needs at least 20.")
     if not np.isfinite(entries).all():
         return Status("not_finite", f"{int((~np.isfinite(entries)).sum())} of {entries.size} entries are not finite.")
-    q25, q75 = np.quantile(entries, (0.25, 0.75))
-    if q25 == q75:
-        return Status("constant", f"At least half of the {entries.size} entries are equal to {q25:g}.")
+    q25, median, q75 = np.quantile(entries, (0.25, 0.5, 0.75))
+    if q25 == q75 or np.median(np.abs(entries - median)) == 0:
+        return Status("constant", f"About half of the {entries.size} entries are equal to {median:g}.")
     return OK
 
 
 def _cauchy_minus_gaussian(entries: Floats, location: float, scale: float) -> float:
     """Difference of the maximal log-likelihoods per entry; Cauchy's is found from the quartiles onwards."""
-    x = (entries - location) / scale
+    x = np.clip((entries - location) / scale, -1e100, 1e100)  # their squares are finite
 
     def negative(theta: Floats) -> tuple[float, Floats]:
         z = (x - theta[0]) * math.exp(-theta[1])

@@ -3,7 +3,7 @@
 import math
 
 import numpy as np
-from scipy.special import logsumexp, xlogy
+from scipy.special import rel_entr, xlogy
 from torch import Tensor
 
 from fpstab.esd.bulk import MarchenkoPasturFit
@@ -45,8 +45,9 @@ def spectrum_metrics(
     values: Floats = spectrum.eigenvalues.numpy()
     largest = float(values[-1])
     log_largest = math.log10(largest)
-    stable_rank = float((values / largest).sum())
-    p = values / largest / stable_rank
+    relative = values / largest
+    stable_rank = float(relative.sum())
+    p = relative / stable_rank
     rank = values.size
     alpha = fit.alpha
     n_det, det_value = _unit_determinant(values)
@@ -58,7 +59,7 @@ def spectrum_metrics(
         "sigma": fit.sigma,
         "num_pl_spikes": float(fit.n_tail) if alpha is not None else None,
         "alpha_weighted": None if alpha is None else alpha * log_largest,
-        "log_alpha_norm": None if alpha is None else float(logsumexp(alpha * np.log(values))) / math.log(10),
+        "log_alpha_norm": None if alpha is None else alpha * log_largest + math.log10((relative**alpha).sum()),
         "norm": stable_rank * largest,
         "log_norm": math.log10(stable_rank) + log_largest,
         "spectral_norm": largest,
@@ -96,7 +97,7 @@ def rand_distance(eigenvalues: Tensor, shuffled: Tensor) -> float | None:
         return None
     p, q = ((x / x.sum()).double().numpy() for x in (eigenvalues, shuffled))
     m = (p + q) / 2
-    divergence = float((p * np.log(p / m)).sum() + (q * np.log(q / m)).sum()) / 2
+    divergence = float((rel_entr(p, m) + rel_entr(q, m)).sum()) / 2
     return math.sqrt(max(divergence, 0.0))
 
 

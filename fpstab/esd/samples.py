@@ -1,6 +1,7 @@
-"""Samples of positive numbers, as eigenvalues come: sorted, and checked at the door."""
+"""Samples of positive numbers, as eigenvalues come: sorted, and checked at the door; and the weights themselves."""
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
@@ -24,6 +25,14 @@ def float_array(values: Tensor | ArrayLike) -> Floats:
     if np.iscomplexobj(array):
         raise TypeError(f"{array.dtype} values have no order: pass their absolute values.")
     return array.astype(np.float64, copy=False)
+
+
+def dense(weight: Tensor | NDArray[np.generic]) -> Tensor:
+    """A weight as a strided tensor that NumPy can share: read-only arrays are copied, other storage is expanded."""
+    tensor = weight.detach() if isinstance(weight, Tensor) else torch.as_tensor(np.array(weight, order="C"))
+    tensor = tensor.dequantize() if tensor.is_quantized else tensor
+    tensor = tensor if tensor.layout == torch.strided else tensor.to_dense()
+    return tensor.resolve_conj().resolve_neg()
 
 
 def sorted_sample(values: Tensor | ArrayLike) -> Floats:

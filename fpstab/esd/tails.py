@@ -68,7 +68,7 @@ def fit_power_law(eigenvalues: Tensor | ArrayLike, *, throw: bool = True) -> Pow
         raise AnalysisError(status)
     if not status.ok:
         return PowerLawFit(None, None, None, 0, None, values.size, status)
-    start, alpha, distance = _closest_tail(values)
+    start, alpha, distance = _closest_tail(values, _log_ratios(values))
     n_tail = values.size - start
     return PowerLawFit(alpha, float(values[start]), distance, n_tail, (alpha - 1) / n_tail**0.5, values.size, OK)
 
@@ -110,12 +110,15 @@ def power_law_p_value(
     generator = generator or torch.Generator().manual_seed(0)
     seed = int(torch.randint(2**62, (1,), generator=generator, device=generator.device))
     rng = np.random.default_rng(seed)
-    below = values[: values.size - fit.n_tail]
+    logs = _log_ratios(values)
+    n, below = logs.size, logs[: -fit.n_tail]
     further = 0
-    for n_tail in rng.binomial(values.size, fit.n_tail / values.size, size=resamples):
-        tail = fit.xmin * (1 - rng.random(n_tail)) ** (1 / (1 - fit.alpha))
-        rest = rng.choice(below, values.size - n_tail) if below.size else np.empty(0)
-        _, _, distance = _closest_tail(np.sort(np.concatenate((rest, tail))))
+    for drawn in rng.binomial(n, fit.n_tail / n, size=resamples):
+        n_tail = max(int(drawn), 3)  # fewer have no law
+        tail = logs[-fit.n_tail] + rng.exponential(1 / (fit.alpha - 1), n_tail)
+        rest = rng.choice(below, n - n_tail) if below.size else np.empty(0)
+        resample = np.sort(np.concatenate((rest, tail)))
+        _, _, distance = _closest_tail(resample, resample)
         further += distance >= fit.ks_distance
     return further / resamples
 
@@ -160,15 +163,16 @@ def _fittable(values: Floats) -> Status:
     return OK
 
 
-def _closest_tail(values: Floats) -> tuple[int, float, float]:
+def _closest_tail(values: Floats, logs: Floats) -> tuple[int, float, float]:
     """Find the candidate with the smallest distance, the first of equals: its index, exponent and distance.
+
+    The logarithms are those of the values up to a constant.
 
     One reversed cumulative sum gives every exponent. The deviation at any one value bounds the distance of a
     candidate from below. The candidate with the lowest bound is computed in full, and the value where it
     deviates most raises the bounds of all others, until none is left below the smallest distance found: ten or
     twenty rounds, where an exhaustive search has `n`.
     """
-    logs = _log_ratios(values)
     first = np.flatnonzero(np.concatenate(([True], values[1:] != values[:-1])))  # of each distinct value
     u, rank = logs[first], first.astype(np.float64)
     candidates = first.size - 2

@@ -11,7 +11,7 @@ from torch import Tensor
 from fpstab.esd.bulk import MarchenkoPasturFit, fit_marchenko_pastur
 from fpstab.esd.comparisons import TailComparison, against_exponential
 from fpstab.esd.entries import EntryTail, entry_tail
-from fpstab.esd.samples import MIN_EIGENVALUES
+from fpstab.esd.samples import MIN_EIGENVALUES, dense
 from fpstab.esd.spectra import Conv, WeightSpectrum, weight_spectrum
 from fpstab.esd.tails import PowerLawFit, fit_power_law
 from fpstab.results import OK, AnalysisError, Status
@@ -104,7 +104,7 @@ def tail_verdict(
     >>> str(tail_verdict(torch.empty(100, 100).cauchy_(generator=g)))
     'heavy (entries)'
     """
-    tensor = torch.as_tensor(weight).detach()
+    tensor = dense(weight)
     spectrum = weight_spectrum(tensor, conv=conv, groups=groups, throw=False)
     verdict = judge(tensor, spectrum, power_law_of(spectrum), conv=conv, groups=groups, generator=generator)
     if throw and not verdict.status.ok:
@@ -153,7 +153,7 @@ def shuffled(tensor: Tensor, generator: torch.Generator | None = None) -> Tensor
     """The entries of a weight in random places, in its own shape; by default those of seed 0."""
     generator = generator or torch.Generator().manual_seed(0)
     seed = int(torch.randint(2**62, (1,), generator=generator, device=generator.device))
-    flat = tensor.detach().to("cpu").flatten()
+    flat = dense(tensor).to("cpu").flatten()
     flat = flat if flat.dtype in (torch.float32, torch.float64) or flat.is_complex() else flat.float()
     # numpy shuffles a copy in place; torch would first make an index of eight bytes for every entry
     return torch.from_numpy(np.random.default_rng(seed).permutation(flat.numpy())).reshape(tensor.shape)

@@ -11,8 +11,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.table import Table
 
-from fpstab.cli import lightning_cli
 from fpstab.experiments.console import quiet_lightning
+from fpstab.experiments.training import lightning_cli
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -41,7 +41,7 @@ def test_attach_and_look(tmp_path):
     layer = monitor.result["net.0"]
     np.testing.assert_allclose(layer.spectrum.eigenvalues.numpy()[::-1], squares, rtol=1e-10)
     assert monitor.initial["net.0"].alpha != layer.alpha
-    assert fit.callback_metrics["fpstab/esd/net.0/spectral_norm"] == pytest.approx(squares[0] ** 0.5, rel=1e-6)
+    assert fit.callback_metrics["fpstab/esd/net.0/largest_singular_value"] == pytest.approx(squares[0] ** 0.5, rel=1e-6)
     assert fit.progress_bar_metrics["fpstab/esd/alpha_median"] > 1
 
     events = EventAccumulator(logger.log_dir, size_guidance={"histograms": 0, "images": 0}).Reload()

@@ -1,5 +1,6 @@
 import io
 import math
+from collections.abc import Callable
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -13,7 +14,7 @@ from matplotlib.lines import Line2D
 from torch import Tensor, nn
 
 from fpstab.esd import LayerESD, esd_report
-from fpstab.esd.plots import plot_layer, plot_report
+from fpstab.esd.plots import plot_bulk, plot_exponents, plot_layer, plot_report
 
 
 def linear(weight: Tensor) -> nn.Linear:
@@ -35,10 +36,16 @@ def layer_of(weight: Tensor) -> LayerESD:
 
 
 def drawn(ax: Axes) -> tuple[np.ndarray, list[Line2D]]:
-    """The dots as rows (log₁₀ λ, log₁₀ density), and the lines."""
+    """The dots as rows (log₁₀ λ, log₁₀ density), and the lines of the power law or what stands in its place."""
     dots, *lines = ax.get_lines()
     assert dots.get_marker() == "o"
-    return np.asarray(dots.get_xydata()), lines
+    return np.asarray(dots.get_xydata()), [line for line in lines if line.get_label() != "Marchenko–Pastur"]
+
+
+def bulk_of(ax: Axes) -> np.ndarray:
+    """The Marchenko–Pastur curve."""
+    (line,) = [line for line in ax.get_lines() if line.get_label() == "Marchenko–Pastur"]
+    return np.asarray(line.get_xydata())
 
 
 def render(figure: Figure) -> bytes:
@@ -110,10 +117,10 @@ def test_labels() -> None:
     layer = layer_of(cauchy(60, 80))
     assert layer.alpha is not None
     ax = plot_layer(layer)
-    assert ax.get_title() == "weight  60×80"
+    assert ax.get_title() == "weight  60×80\nheavy (entries)"
     texts = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert texts[0] == "60 eigenvalues"
-    assert texts[1] == f"α = {layer.alpha:.2f} ± {layer.sigma:.2f},  D = {layer.ks_distance:.3f}"
+    law = f"α = {layer.alpha:.2f} ± {layer.sigma:.2f},  D = {layer.ks_distance:.3f}"
+    assert texts == ["60 eigenvalues", "Marchenko–Pastur", law]
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("log₁₀ λ", "log₁₀ density")
 
 
@@ -177,7 +184,7 @@ def test_a_report(count: int, grid: tuple[int, int]) -> None:
     report = esd_report(nn.Sequential(*(nn.Linear(3, 4) for _ in range(count))))
     figure = plot_report(report)
     assert (axes := figure.axes)[0].get_gridspec().get_geometry() == grid
-    assert [ax.get_title() for ax in axes[:count]] == [f"{i}  4×3" for i in range(count)]
+    assert [ax.get_title() for ax in axes[:count]] == [f"{i}  4×3\ntoo_few" for i in range(count)]
     assert len(axes) == math.prod(grid)
     assert not any(ax.axison for ax in axes[count:])
     assert figure.get_suptitle() == ""
@@ -187,7 +194,7 @@ def test_more_layers_than_panels() -> None:
     report = esd_report(nn.Sequential(*(nn.Linear(3, 4) for _ in range(27))))
     figure = report.plot()
     assert len(figure.axes) == 24
-    assert figure.axes[-1].get_title() == "23  4×3"
+    assert figure.axes[-1].get_title() == "23  4×3\ntoo_few"
     assert figure.get_suptitle() == "the first 24 of 27 layers"
 
 
@@ -204,7 +211,7 @@ def test_no_layers(net: nn.Module, include: str | list[str] | None) -> None:
 
 def test_a_name_is_no_mathematics() -> None:
     figure = esd_report(nn.ModuleDict({r"$\frac$": nn.Linear(3, 4)})).plot()
-    assert figure.axes[0].get_title() == r"$\frac$  4×3"
+    assert figure.axes[0].get_title() == r"$\frac$  4×3" "\ntoo_few"
     assert render(figure)
 
 
@@ -213,3 +220,111 @@ def test_a_whole_figure_renders() -> None:
         nn.Sequential(linear(gaussian(30, 40)), linear(cauchy(30, 40)), nn.LazyLinear(3), nn.Linear(2, 9))
     )
     assert render(report.plot()).startswith(b"\x89PNG")
+
+
+# -- the bulk ------------------------------------------------------------------------------------------------
+
+
+def spiked(p: int, n: int, seed: int = 0) -> Tensor:
+    """Gaussian with six singular values far above its bulk."""
+    left, right = (torch.linalg.qr(gaussian(side, 6, seed=seed + side))[0] for side in (p, n))
+    return gaussian(p, n, seed=seed) + 3 * (p**0.5 + n**0.5) * left @ right.T
+
+
+def trapezoid(curve: np.ndarray) -> float:
+    return float(np.trapezoid(curve[:, 1], curve[:, 0]))
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-100, 1e140])
+@pytest.mark.parametrize(("weight", "n_spikes"), [(gaussian(150, 300), 0), (spiked(60, 300), 6)])
+def test_the_curve_is_the_share_of_the_bulk(weight: Tensor, n_spikes: int, scale: float) -> None:
+    layer = layer_of(weight * scale)
+    assert layer.spikes == n_spikes
+    assert layer.bulk is not None
+    curve = bulk_of(plot_bulk(layer))
+    assert trapezoid(curve) == pytest.approx(1 - n_spikes / layer.n, rel=1e-2)
+    # the edges of Gaussian entries of unit variance, (√n ± √p)², on the complement of the spikes
+    p, n = (math.sqrt(side - n_spikes) for side in weight.shape)
+    assert curve[0, 0] / scale**2 == pytest.approx((n - p) ** 2, abs=0.01 * (n + p) ** 2)
+    assert curve[-1, 0] / scale**2 == pytest.approx((n + p) ** 2, rel=0.03)
+    # the same curve on logarithmic axes, where it is positive
+    np.testing.assert_allclose(10 ** bulk_of(plot_layer(layer)), curve[:-1], rtol=1e-9)
+
+
+@pytest.mark.parametrize("weight", [gaussian(150, 300), spiked(60, 200), 1e-140 * gaussian(60, 70)])
+def test_the_histogram_is_a_density(weight: Tensor) -> None:
+    layer = layer_of(weight)
+    ax = plot_bulk(layer)
+    heights, edges, _ = ax.patches[0].get_data()  # type: ignore[attr-defined]
+    values = np.linalg.svd(weight.numpy(), compute_uv=False) ** 2
+    counts, _ = np.histogram(values, edges)
+    np.testing.assert_allclose(heights * np.diff(edges) * values.size, counts, atol=1e-6)
+    inside = (values <= ax.get_xlim()[1]).sum()
+    assert counts.sum() == inside >= values.size - layer.spikes
+    low, high = ax.get_ylim()
+    assert low == 0
+    assert high >= heights.max()
+
+
+def test_labels_of_the_bulk() -> None:
+    layer = layer_of(spiked(60, 80))
+    assert layer.bulk is not None
+    ax = plot_bulk(layer)
+    assert ax.get_title() == "weight  60×80\nlight+spikes"
+    texts = [text.get_text() for text in ax.get_legend().get_texts()]
+    ks = f"n·KS = {layer.bulk.n_ks:.2f} (light below {layer.bulk.n_ks_threshold:.2f})"
+    assert sorted(texts) == sorted(["Marchenko–Pastur", "6 spikes beyond", ks])
+    (edge,) = [line for line in ax.get_lines() if "spikes" in str(line.get_label())]
+    assert list(edge.get_xdata()) == [layer.bulk.spike_edge] * 2
+
+
+@pytest.mark.parametrize(
+    ("weight", "code", "n"),
+    [
+        (torch.full((30, 30), math.nan), "not_finite", 0),
+        (torch.zeros(30, 30), "all_zero", 0),
+        (torch.eye(30), "constant", 30),
+        (gaussian(1, 30), "too_few", 1),
+        (gaussian(10, 30), "too_few", 10),
+    ],
+)
+def test_a_layer_without_a_bulk(weight: Tensor, code: str, n: int) -> None:
+    ax = plot_bulk(layer_of(weight))
+    assert [text.get_text() for text in ax.texts] == ([] if n else [code])
+    assert bool(ax.patches) == bool(n)
+    assert render(ax.figure)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("scale", [3e-153, 1e-100, 1e100, 1e152])
+@pytest.mark.parametrize("entries", [gaussian, cauchy])
+def test_bulks_render_at_extreme_scales(entries: Callable[..., Tensor], scale: float) -> None:
+    weight = entries(30, 100)
+    layer = layer_of(weight * (scale / float(weight.abs().max() if scale > 1 else 1)))
+    assert layer.status.ok
+    assert render(plot_bulk(layer).figure)  # type: ignore[arg-type]
+
+
+def test_all_bulks_of_a_report() -> None:
+    report = esd_report(nn.Sequential(linear(gaussian(30, 40)), linear(cauchy(30, 40)), nn.LazyLinear(3)))
+    figure = plot_report(report, plot_bulk)
+    assert [ax.get_xlabel() for ax in figure.axes] == ["λ", "λ", ""]
+    assert render(figure)
+
+
+def test_exponents_over_training() -> None:
+    figure = plot_exponents({"a": ([0, 10, 20], [2.0, math.nan, 4.0]), "b": ([0], [1.5])})
+    (ax,) = figure.axes
+    lines = ax.get_lines()
+    assert [line.get_label() for line in lines] == ["a", "b"]
+    np.testing.assert_allclose(10.0 ** np.asarray(lines[0].get_ydata()), [2, math.nan, 4])
+    assert list(lines[0].get_xdata()) == [0, 10, 20]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["a", "b"]
+    assert [tick.get_text() for tick in ax.get_yticklabels()][:3] == ["1.5", "2", "3"]
+    assert render(figure)
+
+
+def test_no_exponents_and_many() -> None:
+    assert render(plot_exponents({}))
+    many = plot_exponents({str(i): ([0, 1], [2.0, 3.0]) for i in range(40)})
+    assert len(many.axes[0].get_lines()) == 24
+    assert render(plot_exponents({"all": ([0, 1], [math.nan, math.nan])}))

@@ -1,8 +1,12 @@
 import copy
 import csv
 import io
+import json
+import logging
 import math
 import random
+import sys
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -77,7 +81,7 @@ def test_a_layer_has_the_numbers_of_its_matrix(
         assert layer.ks_distance == pytest.approx(expected["ks_distance"], rel=1e-6, abs=0)
         assert layer.n_tail == expected["n_tail"]
         assert layer.sigma == pytest.approx((expected["alpha"] - 1) / math.sqrt(expected["n_tail"]), rel=1e-6, abs=0)
-        assert layer.spectral_norm == pytest.approx(expected["norm"], rel=1e-12, abs=0)
+        assert layer.largest_singular_value == pytest.approx(expected["norm"], rel=1e-12, abs=0)
         assert layer.n == min(shape)
         assert layer.shape == shape
         assert not layer.failed
@@ -195,6 +199,50 @@ def test_reading_leaves_no_trace() -> None:
     assert not same(snapshot(net), before)  # that a read in training does change it
 
 
+def logs() -> dict[str, tuple[object, ...]]:
+    loggers = {"root": logging.root} | {
+        name: logger for name, logger in logging.root.manager.loggerDict.items() if isinstance(logger, logging.Logger)
+    }
+    return {
+        name: (logger.level, logger.disabled, logger.propagate, tuple(logger.handlers), tuple(logger.filters))
+        for name, logger in loggers.items()
+    }
+
+
+def attributes(net: nn.Module) -> dict[str, list[tuple[str, int]]]:
+    return {name: [(key, id(value)) for key, value in vars(module).items()] for name, module in net.named_modules()}
+
+
+def test_the_process_is_as_before(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
+    import matplotlib as mpl
+    import matplotlib.pyplot as plt
+
+    net = nn.Sequential(*mlp(), linear(torch.full((30, 30), math.nan)), linear(torch.eye(30)), nn.LazyLinear(3))
+    esd_report(net).plot()  # imports what it needs
+    rng, generators = snapshot(nn.ReLU())["rng"], (torch.initial_seed(), torch.get_num_threads(), torch.get_default_dtype())
+    before = (logs(), list(warnings.filters), attributes(net), dict(mpl.rcParams), plt.get_fignums(), np.geterr())
+    streams = (sys.stdout, sys.stderr, sys.excepthook, warnings.showwarning)
+    with caplog.at_level(0):
+        levels = logs()
+        report = esd_report(net, randomize=True)
+        for result in (report.scalars, report.summary, report.table, report.to_csv, report.to_json, report.plot):
+            result()
+        assert logs() == levels
+    assert (
+        logs(),
+        list(warnings.filters),
+        attributes(net),
+        dict(mpl.rcParams),
+        plt.get_fignums(),
+        np.geterr(),
+    ) == before
+    assert streams == (sys.stdout, sys.stderr, sys.excepthook, warnings.showwarning)
+    assert same(snapshot(nn.ReLU())["rng"], rng)
+    assert generators == (torch.initial_seed(), torch.get_num_threads(), torch.get_default_dtype())
+    assert caplog.records == []
+    assert capfd.readouterr() == ("", "")
+
+
 def test_training_goes_on_as_without_it() -> None:
     def train(measured: bool) -> Tensor:
         torch.manual_seed(0)
@@ -272,7 +320,7 @@ def test_orthogonal_initialisation() -> None:
         for dtype in (torch.float32, torch.bfloat16, torch.float16):
             entry = only(esd_report(copy.deepcopy(layer).to(dtype)))
             assert (entry.status.code, entry.alpha) == ("constant", None)
-            assert entry.spectral_norm == pytest.approx(1, abs=0.01)
+            assert entry.largest_singular_value == pytest.approx(1, abs=0.01)
 
 
 def test_a_rank_deficient_weight_still_has_an_exponent() -> None:
@@ -315,11 +363,15 @@ def test_a_network_without_weights() -> None:
         assert "no weight" in report.status.message
         assert not report.status.ok
         scalars = report.scalars()
-        assert scalars.keys() == {"alpha_median", "alpha_min", "n_failed"}
+        assert scalars.keys() == {"alpha_median", "alpha_min", "n_heavy", "n_spikes", "n_failed"}
         assert math.isnan(scalars["alpha_median"])
         assert math.isnan(scalars["alpha_min"])
-        assert scalars["n_failed"] == 0
+        assert scalars["n_heavy"] == scalars["n_spikes"] == scalars["n_failed"] == 0
         assert report.table() == []
+        assert all(math.isnan(value) for value in report.summary().values())
+        assert len(report.to_dataframe()) == 0
+        assert list(csv.DictReader(io.StringIO(report.to_csv()))) == []
+        assert json.loads(report.to_json())["status"]["code"] == "no_weights"
 
 
 # -- which layers --------------------------------------------------------------------------------------------
@@ -402,10 +454,12 @@ def test_scalars() -> None:
     report = esd_report(mlp())
     scalars = report.scalars()
     assert {type(value) for value in scalars.values()} == {float}
-    quantities = ("alpha", "ks_distance", "n_tail", "spectral_norm")
+    quantities = ("alpha", "ks_distance", "n_tail", "n_spikes", "largest_singular_value", "verdict")
     assert list(scalars) == [
         "alpha_median",
         "alpha_min",
+        "n_heavy",
+        "n_spikes",
         "n_failed",
         *(f"{name}/{quantity}" for name in ("0", "2", "3") for quantity in quantities),
     ]
@@ -416,12 +470,18 @@ def test_scalars() -> None:
     assert light is not None
     assert heavy < light
     assert scalars["alpha_min"] == heavy
+    assert [scalars[f"{name}/verdict"] for name in ("0", "2", "3")] == [3, 1, 0]  # heavy, light, too_few
+    assert scalars["n_heavy"] == 1
+    assert scalars["n_spikes"] == sum(layer.spikes for layer in report.layers) > 0
     assert scalars["alpha_median"] == pytest.approx((heavy + light) / 2, rel=1e-15)
     for layer in report.layers:
         own = layer.scalars()
         assert tuple(own) == quantities
         assert own["n_tail"] == layer.n_tail
-        assert own["spectral_norm"] == layer.spectral_norm
+        assert own["n_spikes"] == layer.spikes
+        assert own["largest_singular_value"] == layer.largest_singular_value
+        assert layer.verdict is not None
+        assert own["verdict"] == layer.verdict.code
         assert math.isnan(own["alpha"]) if layer.alpha is None else own["alpha"] == layer.alpha
         assert all(same(scalars[f"{layer.name}/{key}"], value) or math.isnan(value) for key, value in own.items())
 
@@ -436,13 +496,16 @@ def test_table() -> None:
         ("3", "Linear", "10×50", 10),
     ]
     assert [row["status"] for row in rows] == ["ok", "ok", "too_few"]
+    assert [row["verdict"] for row in rows] == ["heavy", "light", "too_few"]
+    assert [row["cause"] for row in rows] == ["entries", None, None]
     for row, layer in zip(rows, report.layers, strict=True):
-        for key in ("alpha", "sigma", "xmin", "ks_distance", "n_tail", "spectral_norm"):
+        assert row["D"] == layer.ks_distance
+        assert row["num_pl_spikes"] == (layer.n_tail or None)
+        assert row["spectral_norm"] == pytest.approx((layer.largest_singular_value or 0) ** 2, rel=1e-15)
+        assert row["num_spikes"] == (layer.spikes if layer.bulk else None)
+        for key in ("alpha", "sigma", "xmin"):
             assert row[key] == getattr(layer, key)
-    writer = csv.DictWriter(text := io.StringIO(), rows[0].keys())
-    writer.writeheader()
-    writer.writerows(rows)
-    assert text.getvalue().count("\n") == 4
+    assert len({tuple(row) for row in rows}) == 1  # one set of columns
 
 
 def test_table_beside_an_earlier_report() -> None:
@@ -454,10 +517,13 @@ def test_table_beside_an_earlier_report() -> None:
     rows = {row["layer"]: row for row in report.table(initial)}
     assert rows["0"]["alpha_initial"] == initial["0"].alpha
     assert rows["0"]["alpha"] == report["0"].alpha != initial["0"].alpha
-    assert rows["0"]["spectral_norm_initial"] == initial["0"].spectral_norm
-    assert (rows["2"]["alpha_initial"], rows["2"]["spectral_norm_initial"]) == (None, None)  # it was not there
+    assert rows["0"]["spectral_norm_initial"] == initial["0"].metrics["spectral_norm"]
+    assert rows["0"]["verdict_initial"] == "heavy"
+    assert rows["2"]["verdict_initial"] is None  # it was not there
+    assert (rows["2"]["alpha_initial"], rows["2"]["spectral_norm_initial"]) == (None, None)
     assert rows["3"]["alpha_initial"] is None
-    assert rows["3"]["spectral_norm_initial"] == initial["3"].spectral_norm
+    assert rows["3"]["verdict_initial"] == "too_few"
+    assert rows["3"]["spectral_norm_initial"] == initial["3"].metrics["spectral_norm"]
     assert len({tuple(row) for row in rows.values()}) == 1  # one set of columns
 
 
@@ -479,3 +545,120 @@ def test_results_are_frozen_and_keep_no_network() -> None:
         for layer in report.layers
         for value in map(layer.__getattribute__, layer.__slots__)
     )
+
+
+# -- as text and as a data frame -----------------------------------------------------------------------------
+
+
+WITH_SPECTRUM = ('heavy, "quoted"', "light\nfolded", "constant", "few")
+
+
+def odd_network() -> nn.ModuleDict:
+    """Layers with every kind of missing value, and names that CSV and JSON must quote."""
+    return nn.ModuleDict(
+        {
+            'heavy, "quoted"': linear(cauchy(60, 80)),
+            "light\nfolded": linear(gaussian(50, 60)),
+            "constant": linear(torch.eye(30)),
+            "few": linear(gaussian(2, 60)),
+            "nan": linear(torch.full((30, 30), math.nan)),
+            "λ": linear(torch.zeros(30, 30)),
+            "lazy": nn.LazyLinear(3),
+        }
+    )
+
+
+@pytest.mark.parametrize("randomize", [False, True])
+def test_csv_keeps_every_digit(randomize: bool) -> None:
+    initial = esd_report(odd_network(), exclude="few")
+    report = esd_report(odd_network(), randomize=randomize)
+    for arguments in ((), (initial,)):
+        table = report.table(*arguments)
+        rows = list(csv.DictReader(io.StringIO(report.to_csv(*arguments), newline="")))
+        assert [list(row) for row in rows] == [list(row) for row in table]
+        for row, expected in zip(rows, table, strict=True):
+            for key, value in expected.items():
+                assert row[key] == "" if value is None else type(value)(row[key]) == value, key
+    assert ("rand_distance" in table[0]) == randomize
+
+
+@pytest.mark.parametrize("randomize", [False, True])
+def test_json_is_valid_and_keeps_every_digit(randomize: bool) -> None:
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    report = esd_report(odd_network(), include="*", exclude="nothing", randomize=randomize)
+    loaded = json.loads(report.to_json(report), parse_constant=refuse)
+    assert loaded.keys() == {"status", "summary", "layers"}
+    assert loaded["status"] == {"code": "ok", "message": report.status.message}
+    assert "nothing" in report.status.message
+    assert loaded["summary"] == {key: None if math.isnan(value) else value for key, value in report.summary().items()}
+    for row, expected, layer in zip(loaded["layers"], report.table(report), report.layers, strict=True):
+        assert row.pop("message") == layer.status.message
+        assert row == expected
+
+
+def test_json_of_infinite_numbers() -> None:
+    # λ_max is 1e308, the sum of all eigenvalues no float
+    report = esd_report(linear(1e154 * torch.diag(torch.linspace(0.9, 1, 30, dtype=torch.float64))))
+    assert report.layers[0].metrics["norm"] == math.inf
+    (row,) = json.loads(report.to_json())["layers"]
+    assert row["norm"] is None
+    assert row["log_norm"] == pytest.approx(309.4, abs=0.1)
+
+
+def test_data_frame() -> None:
+    report = esd_report(odd_network())
+    frame, table = report.to_dataframe(report), report.table(report)
+    assert list(frame.columns) == list(table[0])
+    assert list(frame["layer"]) == [row["layer"] for row in table]
+    assert frame["alpha"].dtype == np.float64
+    for row, expected in zip(frame.to_dict("records"), table, strict=True):
+        for key, value in expected.items():
+            assert (row[key] is None or row[key] != row[key]) if value is None else row[key] == value, key
+
+
+def test_summary_is_the_mean_over_layers() -> None:
+    report = esd_report(odd_network())
+    summary = report.summary()
+    assert list(summary) == [
+        "alpha",
+        "alpha_weighted",
+        "log_alpha_norm",
+        "log_norm",
+        "log_spectral_norm",
+        "stable_rank",
+        "entropy",
+        "mp_softrank",
+    ]
+    matrices = {
+        name: np.linalg.svd(odd_network()[name].weight.detach(), compute_uv=False) ** 2 for name in WITH_SPECTRUM
+    }
+    alphas = [report[name].alpha for name in WITH_SPECTRUM[:2]]
+    assert summary["alpha"] == pytest.approx(np.mean(alphas), rel=1e-12)
+    assert summary["stable_rank"] == pytest.approx(np.mean([x.sum() / x.max() for x in matrices.values()]), rel=1e-6)
+    norms = [np.log10(x.sum()) for x in matrices.values()]
+    assert summary["log_norm"] == pytest.approx(np.mean(norms), rel=1e-6)
+    assert type(summary["alpha"]) is float
+
+
+# -- the same again --------------------------------------------------------------------------------------------
+
+
+def contents(report: ESDReport) -> str:
+    return report.to_json() + repr(report.scalars())
+
+
+def test_a_report_is_deterministic() -> None:
+    def drawn(seed: int | None) -> ESDReport:
+        generator = None if seed is None else torch.Generator().manual_seed(seed)
+        return esd_report(odd_network(), randomize=True, generator=generator)
+
+    first = contents(drawn(None))
+    torch.manual_seed(99)
+    assert contents(drawn(None)) == first  # whatever the global random state
+    assert contents(drawn(3)) == contents(drawn(3))
+    heavy = WITH_SPECTRUM[0]
+    assert drawn(3)[heavy].metrics["rand_distance"] != drawn(4)[heavy].metrics["rand_distance"]
+    shuffled = [drawn(seed)[heavy].verdict.evidence.shuffled for seed in (3, 4)]  # type: ignore[union-attr]
+    assert shuffled[0].evidence.fit.alpha != shuffled[1].evidence.fit.alpha
