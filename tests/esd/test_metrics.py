@@ -143,7 +143,10 @@ def test_unit_determinant_of_weights(kind: str) -> None:
     weight = WEIGHTS[kind](np.random.default_rng(3))
     values = weight_spectrum(weight).eigenvalues.numpy()
     metrics = measured(weight)
-    assert (metrics["detX_num"], metrics["detX_val"]) == by_products(values)
+    count, value = by_products(values)
+    assert (metrics["detX_num"], metrics["detX_val"]) == (count, value)
+    n_tail = fit_power_law(values).n_tail
+    assert metrics["ERG_gap"] == (count - n_tail if n_tail else None)
 
 
 @pytest.mark.parametrize("kind", WEIGHTS)

@@ -9,8 +9,9 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.stats import kstest
 
-from fpstab.esd import PowerLawFit, fit_power_law, hill
+from fpstab.esd import PowerLawFit, fit_power_law, hill, power_law_p_value
 from fpstab.results import AnalysisError
 
 Floats = NDArray[np.float64]
@@ -323,3 +324,108 @@ def test_hill_of_bad_values(values: list[float], bad: str) -> None:
     with pytest.raises(ValueError, match="positive and finite") as error:
         hill(values, 1)
     assert bad in str(error.value)
+
+
+# -- goodness of fit -----------------------------------------------------------------------------------------
+
+
+def bootstrapped(values: Floats, seed: int = 0, resamples: int = 100, fit: PowerLawFit | None = None) -> float:
+    generator = torch.Generator().manual_seed(seed)
+    p = power_law_p_value(values, fit, resamples=resamples, generator=generator)
+    assert p is not None
+    return p
+
+
+@pytest.mark.slow
+def test_p_values_of_power_laws_are_uniform() -> None:
+    rng = np.random.default_rng(20)
+    p = [bootstrapped(rng.pareto(rng.uniform(0.5, 3), 150) + 1, seed) for seed in range(120)]
+    # each is one of 0, 0.01, …, 1: to make them continuous, spread them over their steps
+    assert kstest(np.array(p) * 100 / 101 + rng.random(120) / 101, "uniform").pvalue > 0.01
+    assert np.mean(np.array(p) < 0.1) < 0.2
+
+
+@pytest.mark.slow
+def test_p_values_of_a_power_law_above_other_values() -> None:
+    # half of the sample lies below the tail and is drawn again as it is
+    rng = np.random.default_rng(21)
+    p = []
+    for seed in range(60):
+        tail = rng.pareto(1.5, 100) + 1
+        p.append(bootstrapped(np.concatenate([rng.uniform(0.4, 1, 100), tail]), seed))
+    assert kstest(p, "uniform").pvalue > 1e-3
+
+
+def test_p_value_of_what_is_no_power_law() -> None:
+    rng = np.random.default_rng(22)
+    exponential = 1 + rng.exponential(size=1000)
+    tail = np.sort(exponential)
+    alpha = 1 + 1000 / np.log(tail / tail[0]).sum()
+    distance = np.abs(1 - (tail / tail[0]) ** (1 - alpha) - np.arange(1000) / 1000).max()
+    whole = PowerLawFit(
+        alpha, float(tail[0]), distance, 1000, (alpha - 1) / 1000**0.5, 1000, fit_power_law(tail).status
+    )
+    assert bootstrapped(exponential, fit=whole) == 0
+    # left to choose, it begins far out, where few values remain to speak against it
+    free = fit_power_law(exponential)
+    assert free.n_tail < 500
+    assert bootstrapped(exponential, fit=free) == bootstrapped(exponential)
+    assert bootstrapped(rng.pareto(1.5, 1000) + 1) > 0.05
+
+
+def test_p_value_by_the_definition() -> None:
+    # the share of resamples whose own fit is at least as far from its law, drawn here anew
+    rng = np.random.default_rng(23)
+    values = np.concatenate([rng.uniform(0.3, 1, 40), rng.pareto(2.0, 60) + 1])
+    fit = fit_power_law(values)
+    below, further, resamples = np.sort(values)[: -fit.n_tail], 0, 600
+    for _ in range(resamples):
+        in_tail = rng.random(values.size) < fit.n_tail / values.size
+        drawn = fit.xmin * rng.random(values.size) ** (-1 / (fit.alpha - 1))
+        resample = np.where(in_tail, drawn, rng.choice(below, values.size))
+        further += fit_power_law(resample).ks_distance >= fit.ks_distance
+    expected = further / resamples
+    deviation = math.sqrt(2 * max(expected * (1 - expected), 0.01) / resamples)
+    assert bootstrapped(values, resamples=resamples) == pytest.approx(expected, abs=4 * deviation)
+
+
+def test_p_value_is_seeded() -> None:
+    values = np.random.default_rng(24).lognormal(size=80)
+    torch.manual_seed(0)
+    state = torch.get_rng_state()
+    default = power_law_p_value(values, resamples=50)
+    assert default == bootstrapped(values, 0, 50)
+    assert len({bootstrapped(values, seed, 50) for seed in (3, 3, 3)}) == 1
+    assert len({bootstrapped(values, seed, 50) for seed in range(12)}) > 1
+    assert torch.equal(torch.get_rng_state(), state)
+    assert power_law_p_value(values * 2.0**300, resamples=50) == default
+    assert power_law_p_value(torch.from_numpy(values), fit_power_law(values), resamples=50) == default
+    assert type(default) is float
+
+
+@pytest.mark.parametrize(
+    "sample",
+    [
+        np.concatenate([np.ones(40), [1.1, 1.2, 3, 1e9]]),  # resamples of which nearly none is in the tail
+        np.concatenate([np.ones(17), [2.0, 3.0, 4.0]]),
+        10.0 ** np.linspace(-150, 150, 60),  # draws beyond all floats
+        10.0 ** np.linspace(-300, 300, 30),
+        np.random.default_rng(0).integers(1, 4, 60).astype(float),
+        1 + 1e-9 * np.arange(1.0, 40),
+    ],
+)
+def test_p_value_of_odd_samples(sample: Floats) -> None:
+    assert 0 <= bootstrapped(sample, resamples=300) <= 1
+
+
+def test_without_a_power_law_there_is_no_p_value() -> None:
+    assert power_law_p_value(np.arange(1.0, 15)) is None
+    assert power_law_p_value(np.full(40, 2.0)) is None
+
+
+def test_p_value_of_bad_input() -> None:
+    for resamples in (0, -1):
+        with pytest.raises(ValueError, match=f"resamples={resamples}"):
+            power_law_p_value(np.arange(1.0, 50), resamples=resamples)
+    with pytest.raises(AnalysisError, match="1 of 50 values"):
+        power_law_p_value([*np.arange(1.0, 50), math.nan])
