@@ -1,11 +1,13 @@
 """The tensors in one file of weights, listed without reading them; nothing in a file is ever run."""
 
+import ctypes
 import pickle
 import pickletools
 import re
 import warnings
 import zipfile
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,12 +17,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from fpstab.esd.nests import find_state_dict
 from fpstab.results import AnalysisError, Status
-
-# Where a checkpoint keeps its weights: the first of these that holds any is taken.
-_NESTS = ("state_dict", "model_state_dict", "model", "module", "net", "network", "model_state", "params", "weights")
-_OPTIMIZER = re.compile("optim", re.IGNORECASE)
-_MAX_DEPTH = 5
 
 _MAPPED = 1 << 26  # bytes of a mapped file that may stay in memory after they were read: 64 MiB
 _REMEDY = "Save a state dict instead, torch.save(model.state_dict(), …), or safetensors."
@@ -93,7 +91,8 @@ def _safetensors(path: Path) -> dict[str, StoredTensor]:
         _check_unchanged(path, stamp)
         with safe_open(path, "pt") as file:  # opened each time: closing it gives its pages back
             tensor: Tensor = file.get_tensor(name)
-            return tensor
+        _give_back(tensor)
+        return tensor
 
     tensors = {}
     try:
@@ -140,12 +139,13 @@ class _TorchFile:
             self._open()
         tensor = self.tensors[name]
         self.touched += tensor.numel() * tensor.element_size()
+        _give_back(tensor)
         return tensor
 
     def _open(self) -> None:
         self.tensors: dict[str, Tensor] = {}
         self.touched = 0
-        self.tensors, self.taken = _state_dict(_load(self.path, self.mapped), set())
+        self.tensors, self.taken = find_state_dict(_load(self.path, self.mapped))
 
 
 def _load(path: Path, mapped: bool) -> Any:
@@ -210,38 +210,15 @@ def _is_sound(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bool:
     return True
 
 
-def _state_dict(value: Any, seen: set[int], depth: int = 0) -> tuple[dict[str, Tensor], str]:
-    """The weights in what torch.load gave, and what was taken; in nests, only where there is a matrix among them."""
-    if isinstance(value, Tensor) and not depth:
-        return {"weight": value}, ""
-    if not isinstance(value, Mapping) or "param_groups" in value or id(value) in seen or depth > _MAX_DEPTH:
-        return {}, ""
-    seen.add(id(value))
-    own = {
-        name: item
-        for name, item in value.items()
-        if isinstance(name, str) and isinstance(item, Tensor) and not item.is_nested
-    }
-    nests: dict[str, tuple[dict[str, Tensor], str]] = {}
-    for name, item in value.items():
-        if isinstance(name, str) and not _OPTIMIZER.search(name):
-            found = _state_dict(item, seen, depth + 1) if isinstance(item, Mapping) else ({}, "")
-            if found[0]:
-                nests[name] = found
-    if (nests or depth) and all(tensor.ndim < 2 for tensor in own.values()):
-        own = {}
-    taken = next((name for name in _NESTS if name in nests), None)
-    if taken is None and len(nests) == 1 and not own:
-        taken = next(iter(nests))
-    if taken is not None:
-        tensors, inner = nests[taken]
-        left = [repr(name) for name in nests if name != taken]
-        inner = f", in it {inner}" if inner else ""
-        return tensors, f"{taken!r}{inner}" + (f" (not {', '.join(left)})" if left else "")
-    if not nests:
-        return own, ""
-    tensors = own | {f"{key}.{name}": tensor for key, (nest, _) in nests.items() for name, tensor in nest.items()}
-    return tensors, ", ".join(map(repr, nests))
+def _give_back(tensor: Tensor) -> None:
+    """Return to the system what was freed since the tensor before this one, if they are large.
+
+    Glibc keeps freed memory in pieces between what is still in use; over hundreds of layers that adds up to a
+    gigabyte. Other C libraries have no such function.
+    """
+    if tensor.numel() >= 1 << 18:
+        with suppress(OSError, AttributeError, TypeError):
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def _identity(name: str, tensor: Tensor) -> Hashable:

@@ -219,7 +219,10 @@ def test_the_process_is_as_before(capfd: pytest.CaptureFixture[str], caplog: pyt
 
     net = nn.Sequential(*mlp(), linear(torch.full((30, 30), math.nan)), linear(torch.eye(30)), nn.LazyLinear(3))
     esd_report(net).plot()  # imports what it needs
-    rng, generators = snapshot(nn.ReLU())["rng"], (torch.initial_seed(), torch.get_num_threads(), torch.get_default_dtype())
+    rng, generators = (
+        snapshot(nn.ReLU())["rng"],
+        (torch.initial_seed(), torch.get_num_threads(), torch.get_default_dtype()),
+    )
     before = (logs(), list(warnings.filters), attributes(net), dict(mpl.rcParams), plt.get_fignums(), np.geterr())
     streams = (sys.stdout, sys.stderr, sys.excepthook, warnings.showwarning)
     with caplog.at_level(0):
