@@ -154,7 +154,7 @@ def fit_marchenko_pastur(
     if throw and status.code.startswith("not_"):
         raise AnalysisError(status)
     if not status.ok:
-        nothing = torch.empty(0, dtype=torch.float64)
+        nothing = torch.empty(0, dtype=torch.float64, device="cpu")
         return MarchenkoPasturFit(None, None, None, None, nothing, None, None, status)
 
     # In a small matrix a few equal spikes raise the mean so far that the edge lies above them: begin without them.

@@ -22,7 +22,7 @@ RATIOS = [1.0, 0.999, 0.5, 0.1, 0.01, 0.001, 1e-6]
 
 def integral(ratio: float, variance: float, top: float = math.inf, power: int = 0) -> float:
     """∫ xᵏ √((b − x)(x − a))/(2π q σ² x) dx up to `top`, with x = a + (b − a) sin² φ, in which nothing is singular."""
-    a, b = ((1 + sign * math.sqrt(ratio)) ** 2 for sign in (-1, 1))
+    a = (1 - math.sqrt(ratio)) ** 2
     width = 4 * math.sqrt(ratio)
 
     def integrand(phi: float) -> float:

@@ -263,12 +263,32 @@ def test_training_goes_on_as_without_it() -> None:
     assert torch.equal(train(measured=True), train(measured=False))
 
 
-@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode, lambda: torch.autocast("cpu")])
+@pytest.mark.parametrize(
+    "context",
+    [
+        torch.no_grad,
+        torch.inference_mode,
+        lambda: torch.autocast("cpu"),
+        lambda: torch.device("meta"),
+        lambda: np.errstate(all="raise"),
+    ],
+)
 def test_under_other_modes(context: Callable[[], Any]) -> None:
     net = mlp()
-    expected = [layer.alpha for layer in esd_report(net).layers]
+    expected = contents(esd_report(net, randomize=True))
     with context():
-        assert [layer.alpha for layer in esd_report(net).layers] == expected
+        assert contents(esd_report(net, randomize=True)) == expected
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_under_another_default_dtype(dtype: torch.dtype) -> None:
+    net = mlp()
+    expected, default = contents(esd_report(net)), torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        assert contents(esd_report(net)) == expected
+    finally:
+        torch.set_default_dtype(default)
 
 
 # -- what has no exponent ------------------------------------------------------------------------------------
