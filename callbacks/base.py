@@ -42,7 +42,8 @@ class Monitor(Callback, Generic[R]):
     Args:
         every: When to measure; epochs are counted at validation, or at the end of a training epoch where
             there is no validation.
-        budget: Largest share of the training time; beyond it the monitor measures less often. `None`: no limit.
+        budget: Largest share of the training time; beyond it the monitor measures and draws less often. `None`: no
+            limit. The last figures are drawn when training is over, whatever they cost.
         strict: Raise an `AnalysisError` where an analysis fails, instead of going on.
         name: Stands in the keys `fpstab/<name>/…`; two monitors of a Trainer need two names.
         probe: Points to measure at, if the analysis needs any.
@@ -139,7 +140,7 @@ class Monitor(Callback, Generic[R]):
             self._measure(trainer, pl_module, "end")
         if self.result is not None:
             self._pictures.queue(trainer.global_step, self.result)
-        self._draw(trainer)
+        self._draw(trainer, at_any_cost=True)  # training is over: these seconds delay nothing
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: D102
         self._watchers.release()
@@ -176,8 +177,10 @@ class Monitor(Callback, Generic[R]):
         """Measure, if the budget allows, and publish; the first process decides for all."""
         start = time.perf_counter()
         free = phase in ("baseline", "end") or self.history.last(phase) is None
-        if not trainer.strategy.broadcast(free or self._budget.allows(self._cost)):
-            self._say_over_budget(trainer)
+        # a picture that waits comes first: measurements alone could use up the budget
+        if not trainer.strategy.broadcast(free or self._budget.allows(self._cost + self._pictures.cost)):
+            share = f"{self._budget.share:.3g} of the training time"
+            self._say(trainer, f"{type(self).__name__} measures less often, to keep to its budget: {share}.")
             return
         outcome: tuple[str, dict[str, float], float] = ("", {}, 0.0)
         if trainer.is_global_zero or any(hasattr(parameter, "full_tensor") for parameter in module.parameters()):
@@ -221,17 +224,13 @@ class Monitor(Callback, Generic[R]):
         origin = {"run": self.history.run, "monitor": self.state_key, "time": time.time()}
         self._sinks.line(origin | self.history.records[-1] | {"message": why, "result": result})
 
-    def _draw(self, trainer: Trainer) -> None:
+    def _draw(self, trainer: Trainer, at_any_cost: bool = False) -> None:
+        prefix, sinks, budget = f"fpstab/{self.name}/", self._sinks, self._budget
         try:
-            if not self._pictures.draw(trainer, f"fpstab/{self.name}/", self.figures, self._sinks, self._budget):
-                self._say_over_budget(trainer)
+            self._pictures.draw(trainer, prefix, self.figures, sinks, budget, at_any_cost=at_any_cost)
         except Exception as error:  # a picture is not worth a training
             self._say(trainer, f"{type(self).__name__} cannot draw: {type(error).__name__}: {error}")
 
     def _say(self, trainer: Trainer, message: str) -> None:
         if trainer.is_global_zero:
             self._notices.once(message)
-
-    def _say_over_budget(self, trainer: Trainer) -> None:
-        share = f"{self._budget.share:.3g} of the training time"
-        self._say(trainer, f"{type(self).__name__} measures or draws less often, to keep to its budget: {share}.")

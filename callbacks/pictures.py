@@ -23,6 +23,11 @@ class Pictures(Generic[R]):
         self._waiting: dict[int, R] = {}
         self._cost = _FIRST_COST
 
+    @property
+    def cost(self) -> float:
+        """Seconds that the next one will take; 0 if none waits."""
+        return self._cost if self._waiting else 0.0
+
     def queue(self, step: int, result: R) -> None:
         """Have the result of a step drawn at the next occasion."""
         self._waiting[step] = result
@@ -34,11 +39,13 @@ class Pictures(Generic[R]):
         render: Callable[[R], Mapping[str, "Figure"]],
         sinks: Sinks,
         budget: Budget,
-    ) -> bool:
-        """Draw what waits and log it at the step of its result; returns whether the budget sufficed."""
+        *,
+        at_any_cost: bool = False,
+    ) -> None:
+        """Draw what waits, as far as the budget goes, and log it at the step of its result."""
         while self._waiting and trainer.is_global_zero and trainer.loggers:
-            if not budget.allows(self._cost):
-                return False
+            if not at_any_cost and not budget.allows(self._cost):
+                return
             start = time.perf_counter()
             step = next(iter(self._waiting))
             try:
@@ -47,4 +54,3 @@ class Pictures(Generic[R]):
             finally:
                 self._cost = time.perf_counter() - start
                 budget.spent += self._cost
-        return True

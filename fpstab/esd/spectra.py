@@ -182,8 +182,10 @@ def _gram_on_cpu(wide: Tensor, scale: float) -> NDArray[Any]:
     for start in range(0, columns, step):
         chunk = wide[:, start : start + step].to(_double(wide), copy=True, memory_format=torch.contiguous_format)
         array = chunk.mul_(scale).numpy()
-        product = array @ array.conj().T
-        gram = product if gram is None else np.add(gram, product, out=gram)
+        if gram is None:
+            gram = array @ array.conj().T
+        else:
+            gram += array @ array.conj().T  # without a name: it would be kept beside the next one
     assert gram is not None
     return gram
 

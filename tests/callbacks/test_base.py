@@ -88,14 +88,14 @@ class TestSchedule:
         monkeypatch.setattr("fpstab.callbacks.base.time.perf_counter", lambda: 0.0)
         monitor = Scripted(range(99), budget=0.1)
         fit = trainer(tmp_path, [monitor], max_epochs=12)
-        monkeypatch.setattr(type(monitor), "_draw", lambda self, trainer: setattr(self, "_cost", 0.5))
+        monkeypatch.setattr(type(monitor), "_draw", lambda self, trainer, **_: setattr(self, "_cost", 0.5))
         monitor._budget.spent = 0.5
         fit.fit(task(), *loaders())
         # a look at the clock takes a second here: at 10 % of the time, 0.5 + 0.5 s are free after ten looks
         assert phases(monitor)[:2] == [("baseline", 0), ("epoch", 4)]
         assert 3 <= len(monitor.measured) < 12
         assert [r.message for r in caplog.records if "less often" in r.message] == [
-            "Scripted measures or draws less often, to keep to its budget: 0.1 of the training time."
+            "Scripted measures less often, to keep to its budget: 0.1 of the training time."
         ]
 
 
