@@ -42,8 +42,8 @@ class Monitor(Callback, Generic[R]):
     Args:
         every: When to measure; epochs are counted at validation, or at the end of a training epoch where
             there is no validation.
-        budget: Largest share of the training time; beyond it the monitor measures and draws less often. `None`: no
-            limit. The last figures are drawn when training is over, whatever they cost.
+        budget: Largest share of the training time; beyond it the monitor measures and draws less often, and holds
+            something back for the last figures. `None`: no limit.
         strict: Raise an `AnalysisError` where an analysis fails, instead of going on.
         name: Stands in the keys `fpstab/<name>/…`; two monitors of a Trainer need two names.
         probe: Points to measure at, if the analysis needs any.
@@ -139,8 +139,9 @@ class Monitor(Callback, Generic[R]):
         if not self.history.records or self.history.records[-1]["step"] != trainer.global_step:
             self._measure(trainer, pl_module, "end")
         if self.result is not None:
-            self._pictures.queue(trainer.global_step, self.result)
-        self._draw(trainer, at_any_cost=True)  # training is over: these seconds delay nothing
+            self._pictures.only(trainer.global_step, self.result)
+        if not self._draw(trainer, last=True):
+            self._say(trainer, f"{type(self).__name__} draws no figures: they would exceed its budget.")
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: D102
         self._watchers.release()
@@ -177,8 +178,8 @@ class Monitor(Callback, Generic[R]):
         """Measure, if the budget allows, and publish; the first process decides for all."""
         start = time.perf_counter()
         free = phase in ("baseline", "end") or self.history.last(phase) is None
-        # a picture that waits comes first: measurements alone could use up the budget
-        if not trainer.strategy.broadcast(free or self._budget.allows(self._cost + self._pictures.cost)):
+        reserve = self._pictures.reserve(trainer, self._budget)  # measurements alone could use up the budget
+        if not trainer.strategy.broadcast(free or self._budget.allows(self._cost + reserve)):
             share = f"{self._budget.share:.3g} of the training time"
             self._say(trainer, f"{type(self).__name__} measures less often, to keep to its budget: {share}.")
             return
@@ -224,12 +225,15 @@ class Monitor(Callback, Generic[R]):
         origin = {"run": self.history.run, "monitor": self.state_key, "time": time.time()}
         self._sinks.line(origin | self.history.records[-1] | {"message": why, "result": result})
 
-    def _draw(self, trainer: Trainer, at_any_cost: bool = False) -> None:
+    def _draw(self, trainer: Trainer, last: bool = False) -> bool:
+        """Draw what the budget allows; returns whether nothing is left to draw."""
         prefix, sinks, budget = f"fpstab/{self.name}/", self._sinks, self._budget
         try:
-            self._pictures.draw(trainer, prefix, self.figures, sinks, budget, at_any_cost=at_any_cost)
+            reserve = 0.0 if last else self._pictures.reserve(trainer, budget)
+            return self._pictures.draw(trainer, prefix, self.figures, sinks, budget, reserve)
         except Exception as error:  # a picture is not worth a training
             self._say(trainer, f"{type(self).__name__} cannot draw: {type(error).__name__}: {error}")
+            return True
 
     def _say(self, trainer: Trainer, message: str) -> None:
         if trainer.is_global_zero:

@@ -1,5 +1,6 @@
 """Figures that wait until the budget allows to draw them."""
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -23,10 +24,21 @@ class Pictures(Generic[R]):
         self._waiting: dict[int, R] = {}
         self._cost = _FIRST_COST
 
-    @property
-    def cost(self) -> float:
-        """Seconds that the next one will take; 0 if none waits."""
-        return self._cost if self._waiting else 0.0
+    def reserve(self, trainer: Trainer, budget: Budget) -> float:
+        """Seconds to hold back by now, so that at the end of training the budget has room for the last ones.
+
+        They grow with the share of the training that is done; none where the last ones would not fit anyway.
+        """
+        try:
+            total = trainer.estimated_stepping_batches if trainer.loggers else math.inf
+        except Exception:  # Lightning cannot tell, e.g. where gradients are accumulated by a schedule
+            total = math.inf
+        reserve = self._cost * trainer.global_step / total if total else 0.0
+        return reserve if budget.allows(reserve - budget.spent) else 0.0
+
+    def only(self, step: int, result: R) -> None:
+        """Have nothing drawn but this."""
+        self._waiting = {step: result}
 
     def queue(self, step: int, result: R) -> None:
         """Have the result of a step drawn at the next occasion."""
@@ -39,13 +51,12 @@ class Pictures(Generic[R]):
         render: Callable[[R], Mapping[str, "Figure"]],
         sinks: Sinks,
         budget: Budget,
-        *,
-        at_any_cost: bool = False,
-    ) -> None:
-        """Draw what waits, as far as the budget goes, and log it at the step of its result."""
+        reserve: float,
+    ) -> bool:
+        """Draw what waits, as far as the budget goes beyond the reserve; returns whether nothing waits any more."""
         while self._waiting and trainer.is_global_zero and trainer.loggers:
-            if not at_any_cost and not budget.allows(self._cost):
-                return
+            if not budget.allows(self._cost + reserve):
+                return False
             start = time.perf_counter()
             step = next(iter(self._waiting))
             try:
@@ -54,3 +65,4 @@ class Pictures(Generic[R]):
             finally:
                 self._cost = time.perf_counter() - start
                 budget.spent += self._cost
+        return True

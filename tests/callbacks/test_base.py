@@ -45,6 +45,14 @@ class TestSchedule:
         trainer(tmp_path, [monitor], max_epochs=1, accumulate_grad_batches=2).fit(task(), *loaders())
         assert phases(monitor) == [("baseline", 0), ("step", 1), ("step", 2)]
 
+    def test_accumulation_by_a_schedule(self, tmp_path):
+        from pytorch_lightning.callbacks import GradientAccumulationScheduler
+
+        monitor = Scripted(range(9))
+        callbacks = [monitor, GradientAccumulationScheduler({0: 1, 1: 2})]
+        trainer(tmp_path, callbacks, max_epochs=2, logger=CSVLogger(tmp_path)).fit(task(), *loaders())
+        assert phases(monitor) == [("baseline", 0), ("epoch", 4), ("epoch", 6)]
+
     def test_rare_validation(self, tmp_path):
         monitor = Scripted(range(9), every=Every(2))
         trainer(tmp_path, [monitor], max_epochs=7, check_val_every_n_epoch=3).fit(task(), *loaders())
