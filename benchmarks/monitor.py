@@ -117,4 +117,4 @@ if __name__ == "__main__":
 
     for name in ("pytorch_lightning", "lightning.pytorch"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    save(HERE / "monitor.csv", [*measurement(21), *share(60, 5), *imports(7)])
+    save(HERE / "monitor.csv", [*measurement(21), *share(60, 3), *share(200, 1), *imports(7)])

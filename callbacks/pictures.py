@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 _FIRST_COST = 0.5  # seconds that the first figure is taken to cost, matplotlib's import included
+_SLACK = 1.25  # on what the last ones will cost: the last measurement is made whatever it costs
 
 
 class Pictures(Generic[R]):
@@ -33,7 +34,7 @@ class Pictures(Generic[R]):
             total = trainer.estimated_stepping_batches if trainer.loggers else math.inf
         except Exception:  # Lightning cannot tell, e.g. where gradients are accumulated by a schedule
             total = math.inf
-        reserve = self._cost * trainer.global_step / total if total else 0.0
+        reserve = _SLACK * self._cost * trainer.global_step / total if total else 0.0
         return reserve if budget.allows(reserve - budget.spent) else 0.0
 
     def only(self, step: int, result: R) -> None:

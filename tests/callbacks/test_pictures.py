@@ -36,8 +36,8 @@ def started(share):
 def test_the_reserve_grows_with_the_training(clock):
     budget, pictures = started(0.1), Pictures()
     clock[0] = 10.0  # a second is free by now, and the first figures are taken to cost half a second
-    assert pictures.reserve(trainer(50), budget) == 0.25
-    assert pictures.reserve(trainer(100), budget) == 0.5
+    assert pictures.reserve(trainer(50), budget) == 0.3125
+    assert pictures.reserve(trainer(100), budget) == 0.625
     assert pictures.reserve(trainer(50, total=float("inf")), budget) == 0
     assert pictures.reserve(trainer(50, loggers=()), budget) == 0
 
