@@ -97,7 +97,7 @@ def plot_report(report: "ESDReport", plot: Callable[["LayerESD", "Axes"], "Axes"
     figure = Figure(figsize=(width, height))
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     figure.subplots_adjust(
-        left=0.65 / width, right=1 - 0.1 / width, bottom=0.5 / height, top=1 - 0.45 / height, wspace=0.25, hspace=0.4
+        left=0.85 / width, right=1 - 0.1 / width, bottom=0.5 / height, top=1 - 0.45 / height, wspace=0.3, hspace=0.4
     )
     for layer, ax in zip(layers, axes, strict=False):
         plot(layer, ax)
