@@ -1,0 +1,295 @@
+"""A network, a part of it, or any callable, seen as a map of flat float64 batches.
+
+The analyses know only this: `[B, n] -> [B, m]`, deterministic, every row on its own, differentiable.
+"""
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from fpstab import guard
+
+_PROBE_ROWS = 4
+_ROUNDING = 1e-9  # relative; what the order of a sum may change, and randomness exceeds
+
+
+class SelfMap:
+    """A map of flat float64 batches `[B, n_in] -> [B, n_out]`, made from a network or any callable.
+
+    A module is copied, and the copy is evaluated: in float64, in eval mode, without gradients of its
+    parameters, whatever mode, dtype or compilation the original is in. The original is never touched; the map
+    is the network as it was when the map was made. Hooks on the network are part of it and run.
+
+    Most analyses need a map of a space to itself (`is_square`); the others take any sizes.
+
+    Args:
+        target: An `nn.Module`, a bound method of one (`autoencoder.decode`), or any callable that maps
+            float64 batches `[B, *shape]`. A callable is used as it is: it must accept float64.
+        example: A batch in the target's own shape, `[B, *shape]` with B ≥ 1; of a batch like `(x, y)` or
+            `{"x": …}` the first tensor is taken. Fixes `shape`.
+        path: Dotted path from the module to the part or method to study, e.g. `"net"`, `"net.decoder"`.
+        output: Which entry of a tuple (index) or dictionary (key) is the value. By default the only tensor in it
+            with as many values a sample as the input.
+        args: Further arguments of the target, the same for every row.
+        kwargs: Further named arguments.
+
+    Attributes:
+        shape: Shape of one sample of the target, `(*shape,)`.
+        n_in: Values of a sample.
+        n_out: Values of the target's output for a sample.
+        device: Where points are evaluated (where the module is; float64 must exist there, else the CPU).
+        name: What messages call it.
+        split: `(encode, decode)`, maps of flat batches, where the target has methods of these names and is
+            `decode(encode(x))`; else `None`.
+
+    Raises:
+        TypeError: If the target, the example or the output is not of a kind that is understood.
+        ValueError: If the example is empty, the path leads nowhere, the output is ambiguous, the map is
+            random, or its rows influence one another.
+
+    >>> halve = SelfMap(nn.Linear(2, 2, bias=False), torch.zeros(1, 2))
+    >>> halve.is_square, halve(torch.zeros(3, 2, dtype=torch.float64)).dtype
+    (True, torch.float64)
+    """
+
+    def __init__(
+        self,
+        target: nn.Module | Callable[..., Any],
+        example: Any,
+        *,
+        path: str | None = None,
+        output: int | str | None = None,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
+        x = first_tensor(example)
+        if x.ndim < 2 or not x.numel():
+            raise ValueError(f"example: expected a batch [B, …] with one row or more, got shape {list(x.shape)}.")
+        with analysis_modes():
+            owner, self._call, self.name = _resolve(target, path)
+            self.device = _device(owner, x)
+            if owner is not None:
+                owner.to(self.device)
+            self.shape, self.n_in = tuple(x.shape[1:]), math.prod(x.shape[1:])
+            self._output = output
+            self._args = [self._cast(argument) for argument in args]
+            self._kwargs = {name: self._cast(argument) for name, argument in (kwargs or {}).items()}
+            probe = self.flatten(x[:_PROBE_ROWS])
+            with guard.untouched(owner if owner is not None else nn.Module()), torch.no_grad():
+                self.n_out = self._check(probe)
+                self.split = self._find_split(owner, probe)
+
+    @property
+    def is_square(self) -> bool:
+        """Whether input and output have the same number of values."""
+        return self.n_in == self.n_out
+
+    def require_square(self, quantity: str) -> None:
+        """Refuse a map between different spaces.
+
+        Raises:
+            ValueError: If input and output differ in size; `quantity` is what was asked for.
+        """
+        if not self.is_square:
+            raise ValueError(
+                f"{quantity} need a map of a space to itself, but {self.name} maps {list(self.shape)} "
+                f"({self.n_in} values) to {self.n_out} values. Singular values of its Jacobian exist; "
+                f"or name a part that maps a space to itself (path=…)."
+            )
+
+    def flatten(self, points: Any) -> Tensor:
+        """Points `[B, *shape]` or `[B, n_in]`, of any dtype and device, as a float64 batch `[B, n_in]` to evaluate.
+
+        Raises:
+            ValueError: If the points have another shape.
+        """
+        x = points if isinstance(points, Tensor) else torch.as_tensor(first_tensor(points))
+        if x.ndim < 2 or (tuple(x.shape[1:]) != self.shape and tuple(x.shape[1:]) != (self.n_in,)):
+            raise ValueError(
+                f"points: {self.name} takes [B, {', '.join(map(str, self.shape))}] or [B, {self.n_in}], "
+                f"got {list(x.shape)}."
+            )
+        return x.detach().to(self.device, torch.float64, copy=True).reshape(len(x), self.n_in)
+
+    def unflatten(self, x: Tensor) -> Tensor:
+        """A flat batch `[B, n_in]` in the target's own shape `[B, *shape]`."""
+        return x.reshape(len(x), *self.shape)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The values `[B, n_out]` at `x` `[B, n_in]`, differentiable in `x`."""
+        if not len(x):
+            return x.new_empty(0, self.n_out)
+        return self._value(self._call(self.unflatten(x), *self._args, **self._kwargs), len(x))
+
+    def _check(self, x: Tensor) -> int:
+        """Two equal forwards, and one in other company; returns the number of values of a row."""
+        if len(x) == 1:
+            x = torch.cat((x, torch.zeros_like(x)))
+        first, again = self(x), self(x)
+        if not _close(first, again):
+            raise ValueError(
+                f"{self.name} is random: two evaluations at the same points differ by "
+                f"{float((first - again).abs().nan_to_num(0).max()):.3g}. Fixed points, orbits and Jacobians need a "
+                "deterministic map: fix what is drawn in its forward, or name a part without it (path=…)."
+            )
+        if not _close(first, self(torch.cat((x, x[:1])))[:-1]):
+            raise ValueError(
+                f"{self.name}: the rows of a batch influence one another (a batch statistic?), so it is no map of "
+                "single points. Give layers like BatchNorm running statistics, or name another part (path=…)."
+            )
+        return first.shape[1]
+
+    def _find_split(
+        self, owner: nn.Module | None, x: Tensor
+    ) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]] | None:
+        if owner is not self._call or self._args or self._kwargs:
+            return None
+        encode, decode = getattr(owner, "encode", None), getattr(owner, "decode", None)
+        if not callable(encode) or not callable(decode):
+            return None
+        try:
+            code = encode(self.unflatten(x))
+            decoded = decode(code).flatten(1)
+            if not isinstance(code, Tensor) or len(code) != len(x) or not torch.equal(decoded, self(x)):
+                return None
+        except Exception:  # methods of these names that mean something else
+            return None
+        shape = code.shape[1:]
+        return (
+            lambda x: encode(self.unflatten(x)).flatten(1),
+            lambda z: decode(z.reshape(len(z), *shape)).flatten(1),
+        )
+
+    def _cast(self, argument: Any) -> Any:
+        if not isinstance(argument, Tensor):
+            return argument
+        return argument.detach().to(self.device, torch.float64 if argument.is_floating_point() else argument.dtype)
+
+    def _value(self, out: Any, rows: int) -> Tensor:
+        """The tensor that is the value, flat."""
+        value: Tensor = out if isinstance(out, Tensor) else self._select(out)
+        if value.ndim < 1 or len(value) != rows:
+            raise ValueError(
+                f"{self.name} maps a batch of {rows} to {list(value.shape)}: expected an output [B, …] with B = {rows}."
+            )
+        return value.reshape(rows, -1).to(torch.float64)
+
+    def _select(self, out: Any) -> Tensor:
+        entries = dict(out.items() if isinstance(out, Mapping) else enumerate(out)) if _is_container(out) else {}
+        tensors = {key: entry for key, entry in entries.items() if isinstance(entry, Tensor) and entry.ndim}
+        shapes = ", ".join(f"{key!r}: {list(entry.shape)}" for key, entry in tensors.items())
+        if self._output is not None:
+            if self._output not in tensors:
+                raise ValueError(f"output={self._output!r}: {self.name} returns no such tensor, but {{{shapes}}}.")
+            return tensors[self._output]
+        if not tensors:
+            raise TypeError(
+                f"{self.name} returns a {type(out).__name__}: expected a tensor, or some in a tuple or dict."
+            )
+        fitting = [entry for entry in tensors.values() if entry[0].numel() == self.n_in]
+        if len(fitting) != 1:
+            raise ValueError(f"{self.name} returns {{{shapes}}}: say which is its value with output=….")
+        return fitting[0]
+
+
+def as_map(target: SelfMap | nn.Module | Callable[..., Any], points: Any) -> SelfMap:
+    """The target as a `SelfMap`, with `points` `[B, *shape]` as the example if it is none yet."""
+    return target if isinstance(target, SelfMap) else SelfMap(target, points)
+
+
+def first_tensor(batch: Any) -> Tensor:
+    """The first tensor of a batch: of `(x, y)` or `{"x": …}` it is `x`. Arrays become tensors.
+
+    Raises:
+        TypeError: If there is none.
+    """
+    entry = batch
+    while _is_container(entry) and len(entry):
+        entry = next(iter(entry.values() if isinstance(entry, Mapping) else entry))
+    if isinstance(entry, Tensor):
+        return entry
+    if hasattr(entry, "__array__"):
+        return torch.as_tensor(entry)
+    raise TypeError(f"expected a tensor, or a batch that begins with one, got {type(batch).__name__}.")
+
+
+@contextmanager
+def analysis_modes() -> Iterator[None]:
+    """Gradients enabled, no inference mode, no autocast, and attention by the kernel that can be differentiated twice."""
+    with ExitStack() as modes:
+        modes.enter_context(torch.inference_mode(False))
+        modes.enter_context(torch.enable_grad())
+        for device in ("cpu", "cuda", "xpu"):
+            if torch.is_autocast_enabled(device):
+                modes.enter_context(torch.autocast(device, enabled=False, cache_enabled=False))
+        modes.enter_context(sdpa_kernel(SDPBackend.MATH))
+        yield
+
+
+def _resolve(target: Any, path: str | None) -> tuple[nn.Module | None, Callable[..., Any], str]:
+    """The copied module (if there is one), what is called, and its name."""
+    name = type(target).__name__ if isinstance(target, nn.Module) else getattr(target, "__name__", "the map")
+    target = getattr(target, "_orig_mod", target)
+    for part in path.split(".") if path else ():
+        if not hasattr(target, part):
+            raise ValueError(f"path={path!r}: {name} has no {part!r}. {_parts(target)}")
+        target = getattr(target, part)
+        target = getattr(target, "_orig_mod", target)  # what torch.compile has wrapped
+        name = f"{name}.{part}"
+    if isinstance(target, nn.Module):
+        module = _evaluation_copy(target, name)
+        return module, module, name
+    owner = getattr(target, "__self__", None)
+    if isinstance(owner, nn.Module):
+        module = _evaluation_copy(owner, name)
+        return module, getattr(module, target.__name__), name
+    if not callable(target):
+        raise TypeError(f"{name}: expected a module or a callable, got {type(target).__name__}.")
+    return None, target, name
+
+
+def _parts(target: Any) -> str:
+    children = [name for name, _ in target.named_children()] if isinstance(target, nn.Module) else []
+    return f"It has {', '.join(children)}." if children else "It has no parts."
+
+
+def _evaluation_copy(module: nn.Module, name: str) -> nn.Module:
+    """A float64 copy in eval mode, of which no parameter asks for gradients."""
+    for parameter_name, parameter in module.named_parameters():
+        if hasattr(parameter, "full_tensor"):
+            raise ValueError(
+                f"{name}: its parameter {parameter_name} is sharded over processes. Gather the weights into a "
+                "plain network first (a shard alone is another map)."
+            )
+    memo: dict[int, Any] = {}
+    for each in module.modules():
+        for attribute in vars(each).values():  # what a hook has computed, e.g. a normalised weight
+            if isinstance(attribute, Tensor) and not attribute.is_leaf:
+                memo[id(attribute)] = attribute.detach().clone()
+    replica = copy.deepcopy(module, memo)
+    for parent in replica.modules():
+        for child_name, child in parent.named_children():
+            if hasattr(child, "_orig_mod"):
+                setattr(parent, child_name, child._orig_mod)
+    return replica.double().eval().requires_grad_(False)
+
+
+def _device(owner: nn.Module | None, x: Tensor) -> torch.device:
+    tensors = [*owner.parameters(), *owner.buffers()] if owner is not None else []
+    device = tensors[0].device if tensors else x.device
+    return torch.device("cpu") if device.type == "mps" else device  # there is no float64
+
+
+def _is_container(value: Any) -> bool:
+    return isinstance(value, Mapping | tuple | list)
+
+
+def _close(one: Tensor, other: Tensor) -> bool:
+    scale = float(one.abs().nan_to_num(0, 0, 0).max())
+    return torch.allclose(one, other, rtol=_ROUNDING, atol=_ROUNDING * scale, equal_nan=True)
