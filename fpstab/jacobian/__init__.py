@@ -1,0 +1,32 @@
+"""Jacobians of maps: products, spectral radii, norms, whole spectra, Lyapunov exponents, contraction."""
+
+from fpstab.jacobian.clouds import (
+    EigenvalueCloud,
+    SingularValueCloud,
+    jacobian_eigenvalues,
+    jacobian_singular_values,
+    jacobian_tails,
+)
+from fpstab.jacobian.contraction import ContractionBracket, contraction_bracket
+from fpstab.jacobian.lyapunov import LyapunovExponents, lyapunov_exponents
+from fpstab.jacobian.norms import JacobianNorm, jacobian_norm
+from fpstab.jacobian.products import JacobianProducts, jacobian_matrix
+from fpstab.jacobian.spectra import JacobianSpectrum, jacobian_spectrum
+
+__all__ = [
+    "ContractionBracket",
+    "EigenvalueCloud",
+    "JacobianNorm",
+    "JacobianProducts",
+    "JacobianSpectrum",
+    "LyapunovExponents",
+    "SingularValueCloud",
+    "contraction_bracket",
+    "jacobian_eigenvalues",
+    "jacobian_matrix",
+    "jacobian_norm",
+    "jacobian_singular_values",
+    "jacobian_spectrum",
+    "jacobian_tails",
+    "lyapunov_exponents",
+]
