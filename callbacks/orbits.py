@@ -1,0 +1,234 @@
+"""Watches the orbits of images through a network's blocks."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from fpstab import guard
+from fpstab.callbacks._lightning import LightningModule, Trainer
+from fpstab.callbacks.base import Monitor
+from fpstab.callbacks.every import Every
+from fpstab.callbacks.probe import Probe
+from fpstab.maps import first_tensor
+from fpstab.orbits import (
+    PRESETS,
+    OrbitReport,
+    Orbits,
+    observe,
+    orbit_report,
+    plot_chains,
+    plot_dots,
+    plot_matrix,
+    plot_pairs,
+    plot_shadowing,
+)
+from fpstab.orbits.reports import PresetName
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Lip = Literal["exact", "cvxpy"]
+
+_MOST_STRIPS = 10
+
+
+class OrbitMonitor(Monitor[OrbitReport]):
+    """Logs the g-expansive and g-shadowing constants of a network's blocks while it trains (paper 5).
+
+    The network may be any whose blocks can be named and whose states between them are equally large (with
+    `head="probes"`: any whose blocks can be named). It is observed on a fixed subset of the validation images; only
+    the observations are kept.
+
+    Scalars: `fpstab/orbits/expansive_definition`, `expansive_block`, `expansive_mean` (see
+    `fpstab.orbits.Expansivity`), `shadowing` (on the progress bar) with its `delta` and `epsilon`, and for the head g
+    as a map to `logits` and to `probabilities` its Lipschitz constant and the estimate of topological g-stability Sh/Lip(g):
+    `lipschitz_logits`, `stability_logits`, `lipschitz_probabilities`, `stability_probabilities`. Figures: the matrices
+    of the constants, the dot charts of Figures 2 and 3, the closest pairs and the best-traced chains as images.
+    Constants fall as the number of images grows; compare only runs with the same `n_points`.
+
+    Args:
+        blocks: Names of the blocks within `map`, by patterns where `*` stands for one part of a dotted name.
+        map: Dotted path from the LightningModule to the network.
+        head: `"final"`, the network's own head applied at every state, or `"probes"`, a linear one for each state, fitted
+            anew at every measurement (dear: ten more passes).
+        preset: `"paper"` or `"definition"`: how the constants are computed (`fpstab.orbits.PRESETS`).
+        points: `"validation"`, images evenly spread over the validation set (read by index; no loader is iterated; the
+            first batch where that cannot be); `"batch"`, the first batch; or a dataset of `(image, label)`.
+        n_points: How many images, at most.
+        lip: Lip(g): `"exact"` (a linear head in closed form; one with hidden layers by fpstab's certified LipSDP) or
+            `"cvxpy"` (LipSDP by cvxpy, a linear head behind an identity layer, as paper 5 has it; small heads only);
+            `None`: not at all.
+        lip_head: Dotted path of the head within `map`; by default the last of its children that has parameters.
+        same_class: Whether pseudo-orbits and tracers keep to one class.
+        every: When to measure.
+        budget: Largest share of the training time, or `None`.
+        strict: Raise where the analysis fails.
+        name: Stands in the keys `fpstab/<name>/…`; two of these monitors need two names.
+
+    Attributes:
+        orbits: The observations of the last measurement (first process).
+
+    Raises:
+        ValueError: If an argument is out of range, at construction.
+        TypeError: If an argument is of the wrong type.
+
+    >>> from pytorch_lightning import Trainer
+    >>> trainer = Trainer(callbacks=[OrbitMonitor(blocks="blocks.*", map="net")], logger=False)
+    """
+
+    analysis = "orbits"
+    on_progress_bar = "shadowing"
+    orbits: Orbits | None = None
+
+    def __init__(
+        self,
+        blocks: str | Sequence[str] = "blocks.*",
+        map: str = "net",  # noqa: A002 (the name that all monitors use)
+        head: Literal["final", "probes"] = "final",
+        preset: PresetName = "paper",
+        points: Dataset[Any] | Literal["validation", "batch"] = "validation",
+        n_points: int = 512,
+        lip: Lip | None = "exact",
+        lip_head: str | None = None,
+        same_class: bool = False,
+        every: Every = Every(1, "epoch"),
+        budget: float | None = 0.02,
+        strict: bool = False,
+        name: str = "orbits",
+    ) -> None:
+        if not isinstance(n_points, int) or isinstance(n_points, bool) or n_points < 2:
+            raise ValueError(f"n_points={n_points!r}: expected an integer ≥ 2.")
+        if isinstance(points, str) and points not in ("validation", "batch"):
+            raise ValueError(f"points={points!r}: expected 'validation', 'batch' or a dataset.")
+        probe = Probe("batch" if isinstance(points, str) else points, n_points)
+        super().__init__(every=every, budget=budget, strict=strict, name=name, probe=probe)
+        patterns = [blocks] if isinstance(blocks, str) else blocks
+        if not isinstance(patterns, Sequence) or not patterns or not all(isinstance(p, str) and p for p in patterns):
+            raise TypeError(f"blocks={blocks!r}: expected a pattern or a list of patterns.")
+        for argument, value, choices in (
+            ("head", head, ("final", "probes")),
+            ("preset", preset, tuple(PRESETS)),
+            ("lip", lip, ("exact", "cvxpy", None)),
+        ):
+            if value not in choices:
+                raise ValueError(f"{argument}={value!r}: expected one of {', '.join(repr(each) for each in choices)}.")
+        if not isinstance(map, str) or not isinstance(lip_head, str | None):
+            raise TypeError(f"map={map!r}, lip_head={lip_head!r}: expected dotted paths.")
+        self.blocks, self.map, self.head, self.preset = blocks, map, head, preset
+        self.points, self.n_points, self.lip, self.lip_head, self.same_class = (
+            points,
+            n_points,
+            lip,
+            lip_head,
+            same_class,
+        )
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: D102
+        if self.points == "validation" and self.probe is not None and not self.probe.ready:
+            with guard.untouched(pl_module):  # transforms may draw random numbers
+                batch = _validation_images(trainer, self.n_points)
+            if batch is not None:
+                self.probe.offer(batch)
+        super().on_train_start(trainer, pl_module)
+
+    def on_validation_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, *_: Any) -> None:  # noqa: D102
+        if self.points == "batch":  # the sanity check comes first, and would give its batch
+            super().on_validation_batch_start(trainer, pl_module, batch)
+
+    def measure(self, trainer: Trainer, module: LightningModule) -> OrbitReport:  # noqa: D102
+        network = self._part(module, self.map)
+        assert self.probe is not None
+        self.orbits = observe(
+            network,
+            [self.probe.batch],
+            blocks=self.blocks,
+            head=self.head,
+            space=PRESETS[self.preset].space,
+            max_images=self.n_points,
+        )
+        lipschitz = {} if self.lip is None else self._lipschitz(network, self.lip)
+        return orbit_report(self.orbits, self.preset, lipschitz=lipschitz, same_class=self.same_class, throw=False)
+
+    def figures(self, result: OrbitReport) -> Mapping[str, "Figure"]:  # noqa: D102
+        found, images = result.expansivity, self._images()
+        figures: dict[str, Figure] = {
+            "matrices": _row([(plot_matrix, each) for each in (found.definition, found.block, found.mean)], 4.6),
+            "dots": _row([(plot_dots, each) for each in (found.mean, found.block)], 4.6),
+            "pairs": plot_pairs(found.block.pairs, images),
+        }
+        if result.shadowing.chain:
+            figures["tracing"] = _row([(plot_shadowing, result.shadowing)], 3.8)
+            figures["chains"] = plot_chains(result.shadowing, images, result.shadowing.classes()[:_MOST_STRIPS])
+        return figures
+
+    def _images(self) -> Tensor:
+        assert self.probe is not None
+        return first_tensor(self.probe.batch)
+
+    def _part(self, module: nn.Module, path: str) -> nn.Module:
+        part: Any = module
+        for name in path.split(".") if path else ():
+            if not hasattr(part, name):
+                children = ", ".join(child for child, _ in part.named_children()) or "no parts"
+                raise ValueError(f"{path!r} leads nowhere: {type(part).__name__} has no {name!r}, but {children}.")
+            part = getattr(part, name)
+        if not isinstance(part, nn.Module):
+            raise ValueError(f"{path!r} is a {type(part).__name__}: expected a module.")
+        return part
+
+    def _lipschitz(self, network: nn.Module, lip: Lip) -> dict[str, Any]:
+        """Lip(g) of the head, to the logits and to the probabilities."""
+        from fpstab.lipschitz import head_lipschitz, lipschitz_bound
+
+        head = self._part(network, self.lip_head) if self.lip_head else _last_child(network)
+        if not isinstance(head, nn.Linear):
+            backend = "native" if lip == "exact" else "cvxpy"
+            return {
+                "logits": lipschitz_bound(head, backend=backend, throw=False),
+                "probabilities": lipschitz_bound(head, head="softmax", backend=backend, throw=False),
+            }
+        weight = head.weight.detach()
+        if lip == "exact":
+            return {"logits": head_lipschitz(weight), "probabilities": head_lipschitz(weight, softmax=True)}
+        layers = [torch.eye(weight.shape[1], dtype=torch.float64), weight.double().cpu()]
+        return {
+            "logits": lipschitz_bound(layers, slopes=(0.0, 1.0), backend="cvxpy", throw=False),
+            "probabilities": lipschitz_bound(layers, slopes=(0.0, 1.0), head="softmax", backend="cvxpy", throw=False),
+        }
+
+
+def _last_child(network: nn.Module) -> nn.Module:
+    """The last of the children that has parameters: in most networks the head."""
+    children = [child for child in network.children() if any(True for _ in child.parameters())]
+    if not children:
+        raise ValueError(
+            f"{type(network).__name__} has no part with parameters: name its head, lip_head=…, or lip=None."
+        )
+    return children[-1]
+
+
+def _validation_images(trainer: Trainer, count: int) -> Any:
+    """Items evenly spread over the validation set, collated; `None` if there is no such set that can be indexed."""
+    loaders = trainer.val_dataloaders
+    loader = loaders[0] if isinstance(loaders, list | tuple) and loaders else loaders
+    dataset: Any = getattr(loader, "dataset", None)
+    if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__") or not len(dataset):
+        return None
+    size = len(dataset)
+    indices = torch.linspace(0, size - 1, min(count, size)).round().long().tolist()
+    collate = getattr(loader, "collate_fn", None) or torch.utils.data.default_collate
+    return collate([dataset[i] for i in indices])
+
+
+def _row(panels: Sequence[tuple[Any, Any]], height: float) -> "Figure":
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(1.25 * height * len(panels), height), layout="constrained")
+    axes: Sequence[Axes] = figure.subplots(1, len(panels), squeeze=False)[0]
+    for (plot, result), ax in zip(panels, axes, strict=True):
+        plot(result, ax)
+    return figure
