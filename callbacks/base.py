@@ -37,7 +37,8 @@ class Monitor(Callback, Generic[R]):
     EarlyStopping would judge it. Training is not changed by a single bit, and an analysis that fails is said
     once, logged as missing (`fpstab/<name>/failed` = 1), and does not stop it.
 
-    A subclass names its `analysis` and implements `measure`, and `figures` and `histograms` if it has any.
+    A subclass names its `analysis` and implements `measure`, and `figures` and `histograms` if it has any. One whose
+    last measurement says more than the others sets `measures_more_at_end`, and looks at `finishing`.
 
     Args:
         every: When to measure; epochs are counted at validation, or at the end of a training epoch where
@@ -52,10 +53,12 @@ class Monitor(Callback, Generic[R]):
         history: Every measurement's scalars, kept through resumes.
         initial: Full result of the untrained network (first process; `None` after a resume).
         result: Full result of the last measurement that succeeded (first process).
+        finishing: Whether training has ended.
     """
 
     analysis: ClassVar[str]
     on_progress_bar: ClassVar[str | None] = None
+    measures_more_at_end: ClassVar[bool] = False
     initial: R | None
     result: R | None
 
@@ -78,6 +81,7 @@ class Monitor(Callback, Generic[R]):
         self._budget, self._notices, self._watchers = Budget(budget), Notices(), Watchers()
         self._sinks = Sinks(self._notices)
         self._cost = 0.0  # seconds, of the last measurement
+        self.finishing = False
         self._forget()
 
     @abstractmethod
@@ -102,6 +106,7 @@ class Monitor(Callback, Generic[R]):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: D102
         if trainer.global_step == 0:  # this callback may have seen another training
             self._forget()
+        self.finishing = False
         self._sinks.open(trainer)
         self._budget.start()
         if self.probe is None or self.probe.ready:
@@ -136,7 +141,9 @@ class Monitor(Callback, Generic[R]):
             self._draw(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: D102
-        if not self.history.records or self.history.records[-1]["step"] != trainer.global_step:
+        self.finishing = True
+        stale = not self.history.records or self.history.records[-1]["step"] != trainer.global_step
+        if stale or self.measures_more_at_end:
             self._measure(trainer, pl_module, "end")
         if self.result is not None:
             self._pictures.only(trainer.global_step, self.result)

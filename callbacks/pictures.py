@@ -10,6 +10,7 @@ from fpstab.callbacks.budget import Budget
 from fpstab.callbacks.sinks import Sinks
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 R = TypeVar("R")
@@ -67,3 +68,12 @@ class Pictures(Generic[R]):
                 self._cost = time.perf_counter() - start
                 budget.spent += self._cost
         return True
+
+
+def figure_of(drawn: "Axes | Figure") -> "Figure":
+    """The whole figure that holds what was drawn."""
+    from matplotlib.figure import Figure
+
+    figure = drawn if isinstance(drawn, Figure) else drawn.get_figure(root=True)
+    assert figure is not None
+    return figure

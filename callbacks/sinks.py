@@ -114,15 +114,21 @@ def read_lines(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
 
 def jsonable(value: Any) -> Any:
-    """Turn a result into JSON's types: dataclasses to objects, tensors to lists, nan and infinities to null.
+    """Turn a result into JSON's types.
 
-    >>> jsonable({"alpha": float("nan"), "eigenvalues": torch.tensor([1.0, 2.0])})
-    {'alpha': None, 'eigenvalues': [1.0, 2.0]}
+    Dataclasses become objects, tensors lists, complex numbers pairs [real, imaginary], nan and infinities null.
+
+    >>> jsonable({"alpha": float("nan"), "eigenvalues": torch.tensor([1.0, 2.0]), "pair": 1 + 2j})
+    {'alpha': None, 'eigenvalues': [1.0, 2.0], 'pair': [1.0, 2.0]}
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: jsonable(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
         return {str(key): jsonable(item) for key, item in value.items()}
+    if isinstance(value, Tensor) and value.is_complex():
+        return jsonable(torch.view_as_real(value))
+    if isinstance(value, complex):
+        return jsonable([value.real, value.imag])
     if isinstance(value, Tensor):
         finite = not value.is_floating_point() or bool(torch.isfinite(value).all())
         return value.tolist() if finite else jsonable(value.tolist())

@@ -134,9 +134,8 @@ class SelfMap:
         first, again = self(x), self(x)
         if not _close(first, again):
             raise ValueError(
-                f"{self.name} is random: two evaluations at the same points differ by "
-                f"{float((first - again).abs().nan_to_num(0).max()):.3g}. Fixed points, orbits and Jacobians need a "
-                "deterministic map: fix what is drawn in its forward, or name a part without it (path=…)."
+                f"{self.name} is random: two evaluations at the same points differ. Fixed points, orbits and Jacobians "
+                "need a deterministic map: fix what is drawn in its forward, or name a part without it (path=…)."
             )
         if not _close(first, self(torch.cat((x, x[:1])))[:-1]):
             raise ValueError(

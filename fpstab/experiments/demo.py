@@ -1,5 +1,6 @@
-"""The first thing that a newcomer runs: an autoencoder learns MNIST, its weights' spectra are watched."""
+"""The first thing that a newcomer runs: an autoencoder learns MNIST, its weights, fixed points and Jacobian watched."""
 
+import math
 import time
 import warnings
 from pathlib import Path
@@ -17,14 +18,14 @@ from fpstab.experiments.training import lightning_cli
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from fpstab.callbacks import ESDMonitor
+    from fpstab.callbacks import ESDMonitor, FixedPointMonitor, JacobianMonitor, Monitor
     from fpstab.esd import ESDReport
 
 _FAST_EPOCHS = 3
 
 
 def run_demo(*, out: Path, data: Path, fast: bool = False) -> int:
-    """Train, then print a table of the spectra and where the logs and pictures are.
+    """Train, then print tables of what the monitors saw, and where the logs and pictures are.
 
     Args:
         out: Folder for logs and pictures, made if missing.
@@ -35,14 +36,14 @@ def run_demo(*, out: Path, data: Path, fast: bool = False) -> int:
         The exit code, 0.
 
     Raises:
-        RuntimeError: If the monitor has no result to show.
+        RuntimeError: If a monitor has no result to show.
     """
     console = Console()
     with console.status("Loading PyTorch and Lightning…"):
         import torch
         from pytorch_lightning.callbacks import RichProgressBar
 
-        from fpstab.callbacks import ESDMonitor
+        from fpstab.callbacks import ESDMonitor, FixedPointMonitor, JacobianMonitor, Monitor
         from fpstab.models import MNISTData
 
     class Bar(RichProgressBar):
@@ -62,8 +63,10 @@ def run_demo(*, out: Path, data: Path, fast: bool = False) -> int:
     arguments += [f"--trainer.max_epochs={_FAST_EPOCHS}"] if fast else []
     cli = lightning_cli(arguments, run=False, trainer_defaults={"callbacks": [Bar()]})
     trainer, datamodule = cli.trainer, cli.datamodule
-    callbacks = trainer.callbacks  # type: ignore[attr-defined]
-    monitor = next(callback for callback in callbacks if isinstance(callback, ESDMonitor))
+    monitors = [each for each in trainer.callbacks if isinstance(each, Monitor)]  # type: ignore[attr-defined]
+    esd = next(each for each in monitors if isinstance(each, ESDMonitor))
+    fixed_points = next(each for each in monitors if isinstance(each, FixedPointMonitor))
+    jacobian = next(each for each in monitors if isinstance(each, JacobianMonitor))
 
     datamodule.prepare_data()
     datamodule.setup("fit")
@@ -74,32 +77,40 @@ def run_demo(*, out: Path, data: Path, fast: bool = False) -> int:
         "torchvision": f"the full files below {data}",
     }[str(datamodule.source)]
     console.print(
-        f"[bold]An autoencoder learns MNIST[/] ({escape(origin)}: {n_train:,} to train, {n_val:,} to validate), and an "
-        f"[bold]ESDMonitor[/] watches the spectra of its weights."
+        f"[bold]An autoencoder learns MNIST[/] ({escape(origin)}: {n_train:,} to train, {n_val:,} to validate). An "
+        "[bold]ESDMonitor[/] watches the spectra of its weights, a [bold]FixedPointMonitor[/] its fixed points, and a "
+        "[bold]JacobianMonitor[/] the spectral radius of its Jacobian."
     )
     start = time.perf_counter()
     trainer.fit(cli.model, datamodule=datamodule)
     seconds = time.perf_counter() - start
-    if monitor.result is None:
-        raise RuntimeError("The ESDMonitor measured nothing; see the messages above.")
+    for monitor in monitors:
+        if monitor.result is None:
+            raise RuntimeError(f"The {type(monitor).__name__} measured nothing; see the messages above.")
+    assert esd.result is not None
 
     loss = float(trainer.callback_metrics["val/loss"])
-    console.print(_table(monitor.result, monitor.initial))
-    console.print(_verdicts(monitor.result, monitor.initial))
+    console.print(_table(esd.result, esd.initial))
+    console.print(_verdicts(esd.result, esd.initial))
     console.print(
         "The exponent is that of a power law in the tail of a layer's eigenvalues, by maximum likelihood; the\n"
         "KS distance is the tail's distance from that law; σ are singular values. An exponent alone does not\n"
         "tell a heavy tail from a light one, so there is a verdict: light is what independent entries give.\n",
         soft_wrap=True,
     )
-    measured = [record for record in monitor.history.records if not record["failed"]]
-    spent = sum(record["scalars"]["fpstab/esd/seconds"] for record in measured)
+    console.print(_dynamics(fixed_points, jacobian))
+    console.print(
+        "A fixed point x = Φ(x) attracts where the spectral radius ρ of the Jacobian is below 1, and is a saddle\n"
+        "where only some directions shrink. Coverage is the share of starts that end at a limit that is known.\n",
+        soft_wrap=True,
+    )
+    spent = sum(sum(monitor.history.series(f"fpstab/{monitor.name}/seconds")[1]) for monitor in monitors)
     console.print(
         f"Trained {trainer.current_epoch} epochs in {seconds:.0f} s to a validation loss of {loss:.4f}; "
-        f"{len(measured)} measurements took {spent:.2f} s of it."
+        f"{sum(len(monitor.history.records) for monitor in monitors)} measurements took {spent:.1f} s of it."
     )
     log_dir = Path(str(trainer.log_dir))
-    for picture in _pictures(monitor, log_dir / "pictures"):
+    for picture in _pictures(esd, [fixed_points, jacobian], log_dir / "pictures"):
         console.print(f"  picture      {escape(str(picture))}", soft_wrap=True)
     console.print(f"  every result {escape(str(log_dir / 'fpstab.jsonl'))}", soft_wrap=True)
     console.print(f"  TensorBoard  {escape(str(log_dir))}", soft_wrap=True)
@@ -144,14 +155,37 @@ def _verdicts(report: "ESDReport", initial: "ESDReport | None") -> Table:
     return table
 
 
-def _pictures(monitor: "ESDMonitor", folder: Path) -> list[Path]:
+def _dynamics(fixed_points: "FixedPointMonitor", jacobian: "JacobianMonitor") -> Table:
+    """What was measured of the map before training and after."""
+    table = Table(title="Fixed points and Jacobian", box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
+    for heading in ("", "untrained", "trained"):
+        table.add_column(heading, justify="left" if not heading else "right", no_wrap=True)
+    for monitor, key, label, form in (
+        (fixed_points, "n_attracting", "attracting fixed points", "{:.0f}"),
+        (fixed_points, "n_saddle", "saddles found", "{:.0f}"),
+        (fixed_points, "data/coverage", "coverage, from images", "{:.0%}"),
+        (fixed_points, "uniform/coverage", "coverage, from noise", "{:.0%}"),
+        (fixed_points, "share_recovered", "images that are attracting fixed points", "{:.0%}"),
+        (fixed_points, "rho_max_attracting", "largest ρ at an attracting point", "{:.3f}"),
+        (fixed_points, "residual_mean", "mean distance of an image from its output", "{:.2f}"),
+        (jacobian, "rho_median", "median ρ at images", "{:.3f}"),
+        (jacobian, "rho_max", "largest ρ at an image", "{:.3f}"),
+    ):
+        _, values = monitor.history.series(f"fpstab/{monitor.name}/{key}")
+        table.add_row(label, *("–" if math.isnan(value) else form.format(value) for value in (values[0], values[-1])))
+    return table
+
+
+def _pictures(esd: "ESDMonitor", others: "list[Monitor[Any]]", folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     figures: dict[str, Figure] = {}
-    if monitor.initial is not None:
-        figures["spectra_before.png"] = monitor.initial.plot()
-    if monitor.result is not None:
-        figures["spectra_after.png"] = monitor.result.plot()
-        figures |= {f"{tag}.png": figure for tag, figure in monitor.figures(monitor.result).items() if tag != "spectra"}
+    if esd.initial is not None:
+        figures["spectra_before.png"] = esd.initial.plot()
+    if esd.result is not None:
+        figures["spectra_after.png"] = esd.result.plot()
+        figures |= {f"{tag}.png": figure for tag, figure in esd.figures(esd.result).items() if tag != "spectra"}
+    for monitor in others:
+        figures |= {f"{tag}.png": figure for tag, figure in monitor.figures(monitor.result).items()}
     for name, figure in figures.items():
         figure.savefig(folder / name, dpi=110)
     return [folder / name for name in figures]
