@@ -185,7 +185,7 @@ class Monitor(Callback, Generic[R]):
         """Measure, if the budget allows, and publish; the first process decides for all."""
         start = time.perf_counter()
         free = phase in ("baseline", "end") or self.history.last(phase) is None
-        reserve = self._pictures.reserve(trainer, self._budget)  # measurements alone could use up the budget
+        reserve = self._pictures.reserve(trainer, self._budget, self._cost)  # measurements alone could use it up
         if not trainer.strategy.broadcast(free or self._budget.allows(self._cost + reserve)):
             share = f"{self._budget.share:.3g} of the training time"
             self._say(trainer, f"{type(self).__name__} measures less often, to keep to its budget: {share}.")

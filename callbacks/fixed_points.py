@@ -30,7 +30,7 @@ class FixedPointReport:
     """The fixed points of a network at one moment of its training.
 
     Attributes:
-        found: What the search found. Its starts are the points, then uniform ones, then the points of last time.
+        found: What the search found. Its starts are the points, then as many uniform ones.
         residual: ‖Φ(x) − x‖₂ at the points `[B]`.
         stored: Whether a fixed point of any kind lies within the tolerance of each point `[B]`.
         recovered: Whether iteration from each point leads to one within the tolerance `[B]`.
@@ -49,7 +49,7 @@ class FixedPointReport:
 
     def scalars(self) -> dict[str, float]:
         """What a monitor logs."""
-        scalars = {key: value for key, value in self.found.scalars().items() if not key.startswith("previous/")}
+        scalars = self.found.scalars()
         residual = self.residual[self.residual.isfinite()]
         scalars |= {
             "n_missing": float(self.found.n_missing),
@@ -68,9 +68,9 @@ class FixedPointReport:
 class FixedPointMonitor(Monitor[FixedPointReport]):
     """Logs how many fixed points a network has, of which kind, which data are among them, and how complete the count is.
 
-    For a network that maps a space to itself, or a part of one. Every measurement iterates the points, as many
-    uniform starts from the box that they span, and the fixed points of last time; and looks with Newton's method for
-    fixed points that do not attract.
+    For a network that maps a space to itself, or a part of one. Every measurement iterates the points and as many
+    uniform starts from the box that they span, polishes the fixed points of last time, and looks with Newton's method
+    for fixed points that do not attract.
 
     Scalars: `fpstab/fixed_points/n_attracting` (on the progress bar), `n_saddle`, `n_repelling`, `n_marginal`,
     `n_non_isolated`, `n_cycles`; `count` (all kinds; nan where fixed points are not isolated or not countable);
@@ -153,16 +153,14 @@ class FixedPointMonitor(Monitor[FixedPointReport]):
         network, x = map_and_points(module, self.map, self.probe, self.size)
         network.require_square("Fixed points")
         previous = None if self._previous is None else self._previous.to(x.device)
-        uniform = _uniform(x)
-        starts = torch.cat((x, uniform) if previous is None else (x, uniform, previous))
-        sources = ["data"] * len(x) + ["uniform"] * len(uniform)
         found = find_fixed_points(
             network,
-            starts,
+            torch.cat((x, _uniform(x))),
             unstable=self.unstable,
             max_iter=self.max_iter,
             max_seeds=self.size,
-            sources=[*sources, *["previous"] * (len(starts) - len(sources))],
+            sources=["data"] * len(x) + ["uniform"] * len(x),
+            seeds=previous,
             throw=False,
         )
         with torch.no_grad():

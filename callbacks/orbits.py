@@ -60,7 +60,7 @@ class OrbitMonitor(Monitor[OrbitReport]):
             first batch where that cannot be); `"batch"`, the first batch; or a dataset of `(image, label)`.
         n_points: How many images, at most.
         lip: Lip(g): `"exact"` (a linear head in closed form; one with hidden layers by fpstab's certified LipSDP) or
-            `"cvxpy"` (LipSDP by cvxpy, a linear head behind an identity layer, as paper 5 has it; small heads only);
+            `"cvxpy"` (LipSDP by cvxpy, a linear head behind an identity layer, as paper 5 has it; see `head_constants`);
             `None`: not at all.
         lip_head: Dotted path of the head within `map`; by default the last of its children that has parameters.
         same_class: Whether pseudo-orbits and tracers keep to one class.
@@ -140,7 +140,7 @@ class OrbitMonitor(Monitor[OrbitReport]):
             super().on_validation_batch_start(trainer, pl_module, batch)
 
     def measure(self, trainer: Trainer, module: LightningModule) -> OrbitReport:  # noqa: D102
-        network = self._part(module, self.map)
+        network = part_of(module, self.map)
         assert self.probe is not None
         self.orbits = observe(
             network,
@@ -150,7 +150,7 @@ class OrbitMonitor(Monitor[OrbitReport]):
             space=PRESETS[self.preset].space,
             max_images=self.n_points,
         )
-        lipschitz = {} if self.lip is None else self._lipschitz(network, self.lip)
+        lipschitz = {} if self.lip is None else head_constants(head_of(network, self.lip_head), self.lip)
         return orbit_report(self.orbits, self.preset, lipschitz=lipschitz, same_class=self.same_class, throw=False)
 
     def figures(self, result: OrbitReport) -> Mapping[str, "Figure"]:  # noqa: D102
@@ -169,36 +169,66 @@ class OrbitMonitor(Monitor[OrbitReport]):
         assert self.probe is not None
         return first_tensor(self.probe.batch)
 
-    def _part(self, module: nn.Module, path: str) -> nn.Module:
-        part: Any = module
-        for name in path.split(".") if path else ():
-            if not hasattr(part, name):
-                children = ", ".join(child for child, _ in part.named_children()) or "no parts"
-                raise ValueError(f"{path!r} leads nowhere: {type(part).__name__} has no {name!r}, but {children}.")
-            part = getattr(part, name)
-        if not isinstance(part, nn.Module):
-            raise ValueError(f"{path!r} is a {type(part).__name__}: expected a module.")
-        return part
 
-    def _lipschitz(self, network: nn.Module, lip: Lip) -> dict[str, Any]:
-        """Lip(g) of the head, to the logits and to the probabilities."""
-        from fpstab.lipschitz import head_lipschitz, lipschitz_bound
+def part_of(module: nn.Module, path: str) -> nn.Module:
+    """The part of a module at a dotted path; the module itself for an empty one.
 
-        head = self._part(network, self.lip_head) if self.lip_head else _last_child(network)
-        if not isinstance(head, nn.Linear):
-            backend = "native" if lip == "exact" else "cvxpy"
-            return {
-                "logits": lipschitz_bound(head, backend=backend, throw=False),
-                "probabilities": lipschitz_bound(head, head="softmax", backend=backend, throw=False),
-            }
-        weight = head.weight.detach()
-        if lip == "exact":
-            return {"logits": head_lipschitz(weight), "probabilities": head_lipschitz(weight, softmax=True)}
-        layers = [torch.eye(weight.shape[1], dtype=torch.float64), weight.double().cpu()]
+    Raises:
+        ValueError: If the path leads nowhere, or to no module.
+    """
+    part: Any = module
+    for name in path.split(".") if path else ():
+        if not hasattr(part, name):
+            children = ", ".join(child for child, _ in part.named_children()) or "no parts"
+            raise ValueError(f"{path!r} leads nowhere: {type(part).__name__} has no {name!r}, but {children}.")
+        part = getattr(part, name)
+    if not isinstance(part, nn.Module):
+        raise ValueError(f"{path!r} is a {type(part).__name__}: expected a module.")
+    return part
+
+
+def head_of(network: nn.Module, path: str | None) -> nn.Module:
+    """The head of a network: the part at a dotted path, or the last of its children that has parameters.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    return part_of(network, path) if path else _last_child(network)
+
+
+def head_constants(head: nn.Module, lip: Lip) -> dict[str, Any]:
+    """Lip(g) of a head, to the logits and to the probabilities.
+
+    LipSDP-Neuron behind an identity layer as wide as the state, as paper 5 has it, is out of reach of a conic solver. Its
+    optimum for W and for RᵀQᵀ = W (Q with orthonormal columns) is max|slope|·σ_max, and that of Rᵀ; so the program is
+    solved for Rᵀ, which has as many neurons as there are classes.
+
+    Args:
+        head: Linear, or one that `fpstab.lipschitz` can bound.
+        lip: `"exact"` or `"cvxpy"`.
+
+    Returns:
+        A `fpstab.lipschitz.LipschitzBound` each for `"logits"` and `"probabilities"`.
+
+    Raises:
+        ValueError: If the head has a layer that is not supported, or is too large for the solver.
+    """
+    from fpstab.lipschitz import head_by_lipsdp, head_lipschitz, lipschitz_bound
+
+    if not isinstance(head, nn.Linear):
+        backend = "native" if lip == "exact" else "cvxpy"
         return {
-            "logits": lipschitz_bound(layers, slopes=(0.0, 1.0), backend="cvxpy", throw=False),
-            "probabilities": lipschitz_bound(layers, slopes=(0.0, 1.0), head="softmax", backend="cvxpy", throw=False),
+            "logits": lipschitz_bound(head, backend=backend, throw=False),
+            "probabilities": lipschitz_bound(head, head="softmax", backend=backend, throw=False),
         }
+    weight = head.weight.detach()
+    if lip == "exact":
+        return {"logits": head_lipschitz(weight), "probabilities": head_lipschitz(weight, softmax=True)}
+    reduced = torch.linalg.qr(weight.double().cpu().T, mode="r").R.T
+    return {
+        "logits": head_by_lipsdp(reduced, throw=False),
+        "probabilities": head_by_lipsdp(reduced, head="softmax", throw=False),
+    }
 
 
 def _last_child(network: nn.Module) -> nn.Module:

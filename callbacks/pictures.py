@@ -26,17 +26,20 @@ class Pictures(Generic[R]):
         self._waiting: dict[int, R] = {}
         self._cost = _FIRST_COST
 
-    def reserve(self, trainer: Trainer, budget: Budget) -> float:
+    def reserve(self, trainer: Trainer, budget: Budget, measurement: float = 0.0) -> float:
         """Seconds to hold back by now, so that at the end of training the budget has room for the last ones.
 
-        They grow with the share of the training that is done; none where the last ones would not fit anyway.
+        They grow with the share of the training that is done; none where the last ones would not fit anyway. The last
+        measurement, which takes `measurement` seconds, is held room for as well.
         """
         try:
             total = trainer.estimated_stepping_batches if trainer.loggers else math.inf
         except Exception:  # Lightning cannot tell, e.g. where gradients are accumulated by a schedule
             total = math.inf
-        reserve = _SLACK * self._cost * trainer.global_step / total if total else 0.0
-        return reserve if budget.allows(reserve - budget.spent) else 0.0
+        done = trainer.global_step / total if total else 0.0
+        reserve = _SLACK * self._cost * done
+        drawing = reserve if budget.allows(reserve - budget.spent) else 0.0
+        return drawing + measurement * done
 
     def only(self, step: int, result: R) -> None:
         """Have nothing drawn but this."""

@@ -9,7 +9,25 @@ from types import ModuleType
 
 __version__ = "0.1.0"
 
-_SUBPACKAGES = ("callbacks", "esd", "guard", "models", "results")
+_SUBPACKAGES = (
+    "activations",
+    "callbacks",
+    "ensembles",
+    "equilibrium",
+    "esd",
+    "fixed_points",
+    "guard",
+    "jacobian",
+    "krylov",
+    "lipschitz",
+    "maps",
+    "models",
+    "orbits",
+    "proofs",
+    "results",
+    "rounding",
+    "theory",
+)
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -10,7 +10,7 @@ import pytest
 import fpstab
 
 ROOT = Path(__file__).parent.parent
-TOP = ("cli", "cli_esd", "report", "experiments", "__main__")
+TOP = ("cli", "cli_apply", "cli_esd", "cli_lipschitz", "cli_orbits", "cli_reproduce", "report", "experiments", "__main__")
 
 
 def modules():
@@ -87,7 +87,7 @@ def test_import_is_light():
 
 
 def test_the_analyses_import_nothing_heavy():
-    loaded = modules_after("import fpstab.esd, fpstab.guard, fpstab.results")
+    loaded = modules_after("import fpstab.esd, fpstab.guard, fpstab.maps, fpstab.results")
     heavy = {"cvxpy", "sklearn", "matplotlib", "pytorch_lightning", "lightning", "torchvision", "tensorboard", "rich"}
     assert heavy & loaded == set()
 

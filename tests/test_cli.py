@@ -63,7 +63,7 @@ def test_train_and_resume(tmp_path, python):
         for i in (0, 1)
     )
     assert before[0]["phase"] == "baseline"
-    assert [line["step"] for line in after] == [2 * before[-1]["step"]]  # no second baseline
+    assert [line["step"] for line in after] == 3 * [2 * before[-1]["step"]]  # three monitors, no second baseline
     assert after[0]["run"] == before[0]["run"]
 
 
