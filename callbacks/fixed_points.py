@@ -112,7 +112,7 @@ class FixedPointMonitor(Monitor[FixedPointReport]):
         self,
         map: str | None = None,  # noqa: A002
         points: Tensor | Dataset[Any] | Literal["batch"] = "batch",
-        size: int = 64,
+        size: int = 32,
         unstable: Literal["newton"] | None = "newton",
         tolerance: float = 0.1,
         max_iter: int = 1000,

@@ -136,7 +136,7 @@ def _images(data: Any, part: str, count: int) -> "Dataset[Any]":
     except (ValueError, RuntimeError, AttributeError) as error:
         raise RefusedError(f"the {part} images cannot be had: {error}") from error
     loader = loader[0] if isinstance(loader, list | tuple) and loader else loader
-    dataset = getattr(loader, "dataset", None)
+    dataset: Any = getattr(loader, "dataset", None)
     if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__") or not len(dataset):
         raise RefusedError(f"the {part} images cannot be read by index: {type(dataset).__name__}.")
     size = len(dataset)

@@ -10,7 +10,17 @@ import pytest
 import fpstab
 
 ROOT = Path(__file__).parent.parent
-TOP = ("cli", "cli_apply", "cli_esd", "cli_lipschitz", "cli_orbits", "cli_reproduce", "report", "experiments", "__main__")
+TOP = (
+    "cli",
+    "cli_apply",
+    "cli_esd",
+    "cli_lipschitz",
+    "cli_orbits",
+    "cli_reproduce",
+    "report",
+    "experiments",
+    "__main__",
+)
 
 
 def modules():

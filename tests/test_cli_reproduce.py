@@ -27,7 +27,9 @@ def _as_before():
 def test_list(capsys):
     assert main(["reproduce", "--list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ["deq-fig1", "deq-fig2", "deq-fig3", "deq-fig4", "deq-fig5"]
+    deq = [f"deq-fig{k}" for k in range(1, 6)]
+    resnet = [f"resnet-table{k}" for k in range(1, 6)] + ["resnet-fig2", "resnet-fig3"]
+    assert [line.split()[0] for line in lines] == deq + resnet
 
 
 def test_every_entry_leads_somewhere():

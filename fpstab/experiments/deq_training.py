@@ -7,6 +7,7 @@ holds the paper's size.
 
 import math
 import statistics
+import tempfile
 import time
 import warnings
 from collections.abc import Iterable, Sequence
@@ -295,7 +296,7 @@ def train_once(
 
     quiet_lightning()
     start = time.perf_counter()
-    with torch.random.fork_rng(), warnings.catch_warnings():
+    with torch.random.fork_rng(), warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
         warnings.filterwarnings("ignore", message=".*does not have many workers")
         warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
         warnings.filterwarnings("ignore", message="FixedPointLayer: ")  # counted by the monitor
@@ -315,6 +316,7 @@ def train_once(
             max_epochs=epochs,
             devices=1,
             accelerator="cpu",
+            default_root_dir=folder,  # the monitor's lines go there
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,

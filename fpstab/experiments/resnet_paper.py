@@ -246,7 +246,7 @@ def block_distances(
     notes = ["The paper names 4 and 6, and 2 with 1, 5, 6 and 7 (ResNet-50, MNIST), and animals (CIFAR-10)."]
     for run, constant in found:
         pairs = [pair for pair in constant.pairs if pair.classes[0] != pair.classes[1]][:5]
-        named = ", ".join(f"{run.class_names[p.classes[0]]}–{run.class_names[p.classes[1]]}" for p in pairs)
+        named = ", ".join(f"{run.class_names[min(p.classes)]}–{run.class_names[max(p.classes)]}" for p in pairs)
         notes += [f"{_title(run)}: closest are {named}.", _own_class(run, constant)]
     return _distances("figure 3", found, notes, lambda: _dots(found))
 

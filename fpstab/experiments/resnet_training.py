@@ -193,12 +193,7 @@ def _trained(name: ImagesName, depth: int, seed: int, sizes: Sizes, data: str | 
     }
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:10]
     path = folder / f"{name}-resnet{depth}-{key}.pt"
-    if path.is_file():
-        try:
-            kept = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:
-            raise RefusedError(f"{path} is damaged: delete it, and the network is trained anew.") from error
-    else:
+    if not path.is_file():
         kept = _train(images, depth, seed, sizes, count)
         folder.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(f".{path.name}.{os.getpid()}")
@@ -208,7 +203,12 @@ def _trained(name: ImagesName, depth: int, seed: int, sizes: Sizes, data: str | 
         finally:
             unfinished.unlink(missing_ok=True)
     net = _network(depth, len(_class_names(images)))
-    net.load_state_dict(kept["net"])
+    try:
+        kept = torch.load(path, map_location="cpu", weights_only=True)
+        net.load_state_dict({name.removeprefix("net."): value for name, value in kept["state_dict"].items()})
+        seconds = float(kept["seconds"])
+    except Exception as error:
+        raise RefusedError(f"{path} is damaged: delete it, and the network is trained anew.") from error
     training = (
         f"{sizes.epochs} epochs of {count:,} images, Adam at {sizes.learning_rate:g}, batches of {sizes.batch_size}"
     )
@@ -222,7 +222,7 @@ def _trained(name: ImagesName, depth: int, seed: int, sizes: Sizes, data: str | 
         _class_names(images),
         _test(net, test_set),
         settings,
-        kept["seconds"],
+        seconds,
     )
 
 
@@ -269,7 +269,7 @@ def _class_names(images: Any) -> tuple[str, ...]:
 
 
 def _train(images: Any, depth: int, seed: int, sizes: Sizes, count: int) -> dict[str, Any]:
-    """The network's state dict and the seconds; depends on the arguments alone."""
+    """The state dict of the task, as a checkpoint has it, and the seconds; the former depends on the arguments alone."""
     import torch
     from torch.utils.data import DataLoader, Subset
 
@@ -283,8 +283,8 @@ def _train(images: Any, depth: int, seed: int, sizes: Sizes, count: int) -> dict
         loader = DataLoader(Subset(images.train_set, range(count)), sizes.batch_size, shuffle=True)  # drawn at random
         with _quiet():
             _trainer(max_epochs=sizes.epochs).fit(task, loader)
-    state = {name: value.detach().cpu() for name, value in net.state_dict().items()}
-    return {"net": state, "seconds": time.perf_counter() - start}
+    state = {name: value.detach().cpu() for name, value in task.state_dict().items()}
+    return {"state_dict": state, "seconds": time.perf_counter() - start}
 
 
 def _test(net: "EqualWidthResNet", test_set: "Dataset[Any]") -> dict[str, float]:

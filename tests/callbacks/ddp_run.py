@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from fpstab.callbacks import ESDMonitor, Every
+from fpstab.callbacks import ESDMonitor, Every, FixedPointMonitor, JacobianMonitor
 from tests.callbacks.toys import Scripted, lightning, loaders, task, trainer
 
 
@@ -20,10 +20,14 @@ def main(folder, namespace):
     broken = ZeroDivisionError("made for the test")
     scripted = Scripted([broken, broken, 5.0, 3.0, 4.0, 4.0, 4.0, 4.0, 4.0])
     esd = ESDMonitor(every=Every(2), budget=0.9)
+    points = torch.randn(4, 24, generator=torch.Generator().manual_seed(0))
+    jacobian = JacobianMonitor(map="net", points=points, every=Every(2), budget=0.9)
+    fixed_points = FixedPointMonitor(map="net", points=points, max_iter=50, every=Every(4), budget=0.9)
+    monitors = [scripted, esd, jacobian, fixed_points]
     early = pl.callbacks.EarlyStopping("fpstab/scripted/value", patience=2)
     checkpoint = pl.callbacks.ModelCheckpoint(folder, filename="{epoch}", monitor="fpstab/scripted/value")
     options = {"devices": 2, "strategy": "ddp", "logger": pl.loggers.TensorBoardLogger(folder), "max_epochs": 12}
-    fit = trainer(folder, [early, checkpoint, scripted, esd], namespace, **options)
+    fit = trainer(folder, [early, checkpoint, *monitors], namespace, **options)
     torch.manual_seed(0)
     fit.fit(task(namespace), *loaders())
     seen = {
@@ -34,7 +38,8 @@ def main(folder, namespace):
         "metrics": {key: float(value) for key, value in fit.callback_metrics.items() if key.startswith("fpstab")},
         "history": [
             [r["step"], {key: None if math.isnan(value) else value for key, value in r["scalars"].items()}]
-            for r in (*scripted.history.records, *esd.history.records)
+            for monitor in monitors
+            for r in monitor.history.records
         ],
         "path": str(esd._sinks.path),
     }

@@ -39,6 +39,8 @@ def test_two_processes(tmp_path, namespace):
     assert first["epochs"] == 5  # nothing, 5, 3, 4, 4
     assert first["best_path"].endswith("epoch=2.ckpt")
     assert first["metrics"]["fpstab/esd/net.0/alpha"] > 1
+    assert first["metrics"]["fpstab/jacobian/rho_max"] > 0
+    assert first["metrics"]["fpstab/fixed_points/failed"] == 0
     lines = [json.loads(line) for path in tmp_path.rglob("fpstab.jsonl") for line in path.read_text().splitlines()]
     assert len(lines) == len(first["history"])
     assert sum(line["failed"] for line in lines) == 2

@@ -75,7 +75,7 @@ def test_signature():
     assert {name: parameter.default for name, parameter in parameters.items()} == {
         "map": None,
         "points": "batch",
-        "size": 64,
+        "size": 32,
         "unstable": "newton",
         "tolerance": 0.1,
         "max_iter": 1000,

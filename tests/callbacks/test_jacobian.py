@@ -30,7 +30,7 @@ def test_signature():
         "size": 32,
         "at": "data",
         "sigma": False,
-        "rtol": 1e-3,
+        "rtol": 1e-2,
         "every": Every(1, "epoch"),
         "budget": 0.02,
         "strict": False,

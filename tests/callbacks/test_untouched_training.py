@@ -8,7 +8,7 @@ import pytest
 import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 
-from fpstab.callbacks import ESDMonitor, Every
+from fpstab.callbacks import ESDMonitor, Every, FixedPointMonitor, JacobianMonitor
 from tests.callbacks.toys import loaders, task, trainer
 
 
@@ -46,6 +46,22 @@ def equal(a, b):
 def test_training_is_bit_identical(tmp_path, workers, every):
     alone = final_state(tmp_path / "alone", [], workers)
     watched = final_state(tmp_path / "watched", [ESDMonitor(every=every, budget=None)], workers)
+    assert [key for key in alone if not equal(alone[key], watched[key])] == []
+
+
+@pytest.mark.parametrize(
+    "monitor",
+    [
+        lambda: JacobianMonitor(map="net", size=4, sigma=True, budget=None),
+        lambda: FixedPointMonitor(map="net", size=4, max_iter=50, budget=None),
+    ],
+    ids=["jacobian", "fixed_points"],
+)
+def test_the_monitors_of_maps_change_no_bit_either(tmp_path, monitor):
+    alone = final_state(tmp_path / "alone", [], 0)
+    watching = monitor()
+    watched = final_state(tmp_path / "watched", [watching], 0)
+    assert watching.result is not None
     assert [key for key in alone if not equal(alone[key], watched[key])] == []
 
 
