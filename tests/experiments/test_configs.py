@@ -12,7 +12,7 @@ NAMES = ["toy", "memories", "identification", "restoration", "semi_supervised", 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, "mnist_residual_stopping"])
 @pytest.mark.filterwarnings("ignore:.*does not have many workers:UserWarning")
 def test_one_step_of_each(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
