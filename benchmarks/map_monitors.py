@@ -75,4 +75,4 @@ if __name__ == "__main__":
     for name in ("pytorch_lightning", "lightning.pytorch"):
         logging.getLogger(name).setLevel(logging.ERROR)
     assert Autoencoder().encoder.widths == (784, 256, 64)
-    save(HERE / "map_monitors.csv", [*measurement(11), *share(700)])
+    save(HERE / "map_monitors.csv", [*measurement(11), *share(1000)])

@@ -21,6 +21,7 @@ from fpstab.results import Status
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_SEEDS = 8  # of Newton's method, at least
 _RESOLUTION = 41  # nodes a side of the basins of a map of the plane, as in the papers
 _UNSETTLED = ("none", "undecided", "non_isolated", "not_countable")  # outcomes, not failures
 
@@ -86,9 +87,10 @@ class FixedPointMonitor(Monitor[FixedPointReport]):
     Args:
         map: Path from the LightningModule to the part to study, e.g. `"net"`; `None`: its `forward`.
         points: The data: a tensor, a dataset, or `"batch"` (the first validation batch).
-        size: How many of them, how many uniform starts, and how many Newton starts at most.
-        unstable: `"newton"`: also find fixed points that do not attract; `None`: only follow the starts, at a third of
-            the cost.
+        size: How many of them, and how many uniform starts; a quarter as many starts for Newton's method, which finds
+            new unstable points at every measurement and keeps those of last time.
+        unstable: `"newton"`: also find fixed points that do not attract; `None`: only follow the starts, at half the
+            cost.
         tolerance: How near a fixed point must be to count as a point, relative to the points' root-mean-square distance
             from their mean (from 0, if there is only one).
         max_iter: Iterations at most for each start.
@@ -158,7 +160,7 @@ class FixedPointMonitor(Monitor[FixedPointReport]):
             torch.cat((x, _uniform(x))),
             unstable=self.unstable,
             max_iter=self.max_iter,
-            max_seeds=self.size,
+            max_seeds=max(_SEEDS, self.size // 4),
             sources=["data"] * len(x) + ["uniform"] * len(x),
             seeds=previous,
             throw=False,

@@ -1,6 +1,7 @@
 """Paper 5's tables and figures, on little data."""
 
 import json
+import logging
 
 import pytest
 import torch
@@ -30,8 +31,13 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(folder):
+    # before the fixture of every test, which therefore cannot know the levels
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric")]
+    levels = [logger.level for logger in loggers]
     before = torch.get_rng_state()
     (found,) = resnet_runs(SMALL, images="photographs", data=folder, out=folder)
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
     assert torch.equal(torch.get_rng_state(), before)
     return found
 
