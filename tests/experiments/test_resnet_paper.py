@@ -136,6 +136,51 @@ def test_refusals(run, tmp_path):
         resnet_runs(SMALL, checkpoint=tmp_path / "patch.pt", data=tmp_path)
 
 
+def test_two_data_sets_side_by_side(run, tmp_path, monkeypatch):
+    """MNIST and CIFAR-10 where both are there: rows of both beside the paper's, and one picture."""
+    generator = torch.Generator().manual_seed(0)
+
+    class Images:
+        source = "cifar10"
+        x, y = torch.rand(100, 3, 32, 32, generator=generator), torch.arange(100) % 10
+        train_set = test_set = torch.utils.data.TensorDataset(x, y)
+
+        def __init__(self, root, **options):
+            self.source = "torchvision" if "size" in options else "cifar10"
+
+        def setup(self):
+            pass
+
+    monkeypatch.setattr("fpstab.models.CIFAR10Data", Images)
+    monkeypatch.setattr("fpstab.models.MNISTData", Images)
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    result = resnet_paper.constants(sizes=SMALL, data=tmp_path, out=tmp_path)
+    assert [(row["source"], row["images"]) for row in result.table()] == [
+        ("ours", "mnist"),
+        ("paper", "mnist"),
+        ("ours", "cifar10"),
+        ("paper", "cifar10"),
+    ]
+    ours = result.table()[0]
+    assert ours["stability_logits"] == pytest.approx(ours["g_shadowing"] / ours["lipschitz_logits"], rel=1e-9)
+    assert "4.14e-05" in result.verdict
+    assert "the paper's own δ/ε/Lip is 0.2809" in result.verdict
+    for function in ("traced_18", "closest", "block_distances", "performance"):
+        both = getattr(resnet_paper, function)(sizes=SMALL, data=tmp_path, out=tmp_path)
+        both.plot().savefig(tmp_path / f"{function}.png")
+        assert len(both.runs) == 2
+        assert "CIFAR-10, ResNet-18" in both.verdict
+
+
+def test_damaged_images_are_named(tmp_path):
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    for name in (*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"):
+        (folder / name).write_bytes(b"")
+    with pytest.raises(RefusedError, match="data_batch_1 is not a whole CIFAR-10 file"):
+        resnet_runs(SMALL, images="cifar10", data=tmp_path, out=tmp_path)
+
+
 def test_a_damaged_network_is_named(run, folder, tmp_path):
     (kept,) = (folder / "networks").glob("*.pt")
     (tmp_path / "networks").mkdir()
