@@ -165,7 +165,7 @@ def test_two_data_sets_side_by_side(run, tmp_path, monkeypatch):
     assert ours["stability_logits"] == pytest.approx(ours["g_shadowing"] / ours["lipschitz_logits"], rel=1e-9)
     assert "4.14e-05" in result.verdict
     assert "the paper's own δ/ε/Lip is 0.2809" in result.verdict
-    for function in ("traced_18", "closest", "block_distances", "performance"):
+    for function in ("closest", "performance"):
         both = getattr(resnet_paper, function)(sizes=SMALL, data=tmp_path, out=tmp_path)
         both.plot().savefig(tmp_path / f"{function}.png")
         assert len(both.runs) == 2
