@@ -33,7 +33,7 @@ class JacobianReport:
 
     Attributes:
         spectrum: Spectral radius (and norm) at every point.
-        residual: ‖Φ(x) − x‖₂ at every point `[B]`.
+        residual: ‖Φ(x) − x‖₂ at every one of the data `[B]`, also where the spectrum is at fixed points.
         eigenvalues: All eigenvalues of J at the first point, complex128 `[n]`; before and after training, and at most
             1,024 of them, else `None`.
         tail: Verdict on the eigenvalues of JJᵀ there, or `None`.
@@ -65,7 +65,7 @@ class JacobianMonitor(Monitor[JacobianReport]):
 
     Scalars: `fpstab/jacobian/rho_max` (on the progress bar), `rho_mean`, `rho_median`, `rho_error_max`,
     `share_expanding` (points with ρ > 1), `share_non_normal`, `share_converged`, with `sigma=True` `sigma_max` and
-    `sigma_mean`; `residual_max` and `residual_mean` of ‖Φ(x) − x‖₂ at the points: a network all of whose data are
+    `sigma_mean`; `residual_max` and `residual_mean` of ‖Φ(x) − x‖₂ at the data: a network all of whose data are
     fixed points has 0 there, so EarlyStopping may watch it (papers 1 §II and 2); `seconds`, `failed`. Before and after
     training, for up to 1,024 values a point, also `tail_verdict` of the eigenvalues of JJᵀ at the first point
     (0 too_few, 1 light, 2 light+spikes, 3 heavy, 4 not_heavy, 5 undecided). Figures: the leading eigenvalues beside
@@ -125,6 +125,8 @@ class JacobianMonitor(Monitor[JacobianReport]):
         assert self.probe is not None
         network, x = map_and_points(module, self.map, self.probe, self.size)
         network.require_square("Eigenvalues of the Jacobian")
+        with torch.no_grad():
+            residual = torch.linalg.vector_norm(network(x) - x, dim=1).cpu()
         if self.at == "fixed_points":
             x = find_fixed_points(network, x, unstable="newton", throw=False).points
             if not len(x):
@@ -132,8 +134,6 @@ class JacobianMonitor(Monitor[JacobianReport]):
         spectrum = jacobian_spectrum(
             network, x, sigma=self.sigma, rtol=self.rtol, max_products=_MAX_PRODUCTS, throw=False
         )
-        with torch.no_grad():
-            residual = torch.linalg.vector_norm(network(x) - x, dim=1).cpu()
         eigenvalues, tail = None, None
         if (self.finishing or not self.history.records) and network.n_in <= _TAIL_VALUES:
             eigenvalues, tail = _whole_spectrum(network, x[:1])

@@ -4,6 +4,7 @@ The analyses know only this: `[B, n] -> [B, m]`, deterministic, every row on its
 """
 
 import copy
+import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -16,7 +17,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from fpstab import guard
 
 _PROBE_ROWS = 4
-_ROUNDING = 1e-9  # relative; what the order of a sum may change, and randomness exceeds
+_REPEATED = 1e-13  # relative; what atomic additions of an accelerator may change between two equal evaluations
+_ROUNDING = 1e-9  # relative; what the order of a sum may change, and company exceeds
+_STEP = 1e-8  # relative, of the differences that the derivative is compared with: less than float32 can resolve
 
 
 class SelfMap:
@@ -31,10 +34,10 @@ class SelfMap:
     Args:
         target: An `nn.Module`, a bound method of one (`autoencoder.decode`), or any callable that maps
             float64 batches `[B, *shape]`. A callable is used as it is: it must accept float64.
-        example: A batch in the target's own shape, `[B, *shape]` with B ≥ 1; of a batch like `(x, y)` or
-            `{"x": …}` the first tensor is taken. Fixes `shape`.
+        example: A batch in the target's own shape, `[B, *shape]` with B ≥ 1; of a batch like `(x, y)` the first tensor is
+            taken, of one like `{"label": …, "image": …}` the first of floats. Fixes `shape`.
         path: Dotted path from the module to the part or method to study, e.g. `"net"`, `"net.decoder"`.
-        output: Which entry of a tuple (index) or dictionary (key) is the value. By default the only tensor in it
+        output: Which entry of a tuple (index), dictionary (key) or dataclass (name) is the value. By default the only tensor in it
             with as many values a sample as the input.
         args: Further arguments of the target, the same for every row.
         kwargs: Further named arguments.
@@ -50,8 +53,9 @@ class SelfMap:
 
     Raises:
         TypeError: If the target, the example or the output is not of a kind that is understood.
-        ValueError: If the example is empty, the path leads nowhere, the output is ambiguous, the map is
-            random, or its rows influence one another.
+        ValueError: If the example is empty, the path leads nowhere, the target cannot be evaluated there, the output is
+            ambiguous or below float64, the map is random, its rows influence one another, or what autograd says of
+            it is not its derivative (numpy or a cast to float32 within, a straight-through estimator).
 
     >>> halve = SelfMap(nn.Linear(2, 2, bias=False), torch.zeros(1, 2))
     >>> halve.is_square, halve(torch.zeros(3, 2, dtype=torch.float64)).dtype
@@ -81,9 +85,11 @@ class SelfMap:
             self._args = [self._cast(argument) for argument in args]
             self._kwargs = {name: self._cast(argument) for name, argument in (kwargs or {}).items()}
             probe = self.flatten(x[:_PROBE_ROWS])
-            with guard.untouched(owner if owner is not None else nn.Module()), torch.no_grad():
-                self.n_out = self._check(probe)
-                self.split = self._find_split(owner, probe)
+            with guard.untouched(owner if owner is not None else nn.Module()):
+                with torch.no_grad():
+                    self.n_out = self._check(probe)
+                    self.split = self._find_split(owner, probe)
+                self._check_derivative(probe)
 
     @property
     def is_square(self) -> bool:
@@ -125,24 +131,62 @@ class SelfMap:
         """The values `[B, n_out]` at `x` `[B, n_in]`, differentiable in `x`."""
         if not len(x):
             return x.new_empty(0, self.n_out)
-        return self._value(self._call(self.unflatten(x), *self._args, **self._kwargs), len(x))
+        # a copy: the target's first operation may work in place
+        return self._value(self._call(self.unflatten(x).clone(), *self._args, **self._kwargs), len(x))
 
     def _check(self, x: Tensor) -> int:
         """Two equal forwards, and one in other company; returns the number of values of a row."""
         if len(x) == 1:
             x = torch.cat((x, torch.zeros_like(x)))
-        first, again = self(x), self(x)
-        if not _close(first, again):
+        try:
+            first = self(x)
+        except RuntimeError as error:
+            raise ValueError(
+                f"{self.name} cannot be evaluated at a float64 batch {list(self.unflatten(x).shape)}: {error}. A module is "
+                "converted to float64 by itself: pass it (or path=… in it) rather than a function around it; an input of "
+                "another shape needs an example of that shape."
+            ) from error
+        if not _close(first, self(x), _REPEATED):
             raise ValueError(
                 f"{self.name} is random: two evaluations at the same points differ. Fixed points, orbits and Jacobians "
                 "need a deterministic map: fix what is drawn in its forward, or name a part without it (path=…)."
             )
-        if not _close(first, self(torch.cat((x, x[:1])))[:-1]):
+        company = torch.cat((3 * x + 1, x)).flip(0)
+        if not _close(first, self(company)[: len(x)].flip(0), _ROUNDING):
             raise ValueError(
-                f"{self.name}: the rows of a batch influence one another (a batch statistic?), so it is no map of "
-                "single points. Give layers like BatchNorm running statistics, or name another part (path=…)."
+                f"{self.name}: the rows of a batch influence one another (a batch statistic? a recurrent layer without "
+                "batch_first?), so it is no map of single points. Give layers like BatchNorm running statistics, or name "
+                "another part (path=…)."
             )
         return first.shape[1]
+
+    def _check_derivative(self, x: Tensor) -> None:
+        """Compare autograd with differences, beside the probe: at data themselves there may be kinks (black pixels)."""
+        draw = torch.Generator().manual_seed(0)
+
+        def noise(n: int) -> Tensor:
+            return torch.randn(len(x), n, generator=draw, dtype=torch.float64).to(x.device)
+
+        scale = float(x.abs().nan_to_num(0, 0, 0).max()) or 1.0
+        x = (x + 0.1 * scale * noise(self.n_in)).requires_grad_()
+        w, d, step = noise(self.n_out), noise(self.n_in), _STEP * scale
+        y = self(x)
+        slope = torch.zeros_like(y[:, 0])
+        if y.requires_grad:
+            (gradient,) = torch.autograd.grad((w * y).sum(), x, allow_unused=True)
+            slope = slope if gradient is None else (gradient * d).sum(1)
+        with torch.no_grad():
+            difference = (w * (self(x + step * d) - self(x - step * d))).sum(1) / (2 * step)
+            rounding = 1e-12 * (w * y).abs().sum(1) / step
+        wrong = (slope - difference).abs() > 0.1 * torch.maximum(slope.abs(), difference.abs()) + rounding
+        comparable = slope.isfinite() & difference.isfinite()
+        if bool(comparable.any()) and bool(wrong[comparable].all()):
+            raise ValueError(
+                f"{self.name}: what autograd gives is not its derivative. Within it something is computed outside autograd "
+                "(numpy, detach, no_grad), below float64 (.float(), autocast), or with a gradient of its own (a "
+                "straight-through estimator). Jacobians and kinds of fixed points would be wrong: take that out, or name "
+                "a part without it (path=…)."
+            )
 
     def _find_split(
         self, owner: nn.Module | None, x: Tensor
@@ -153,16 +197,16 @@ class SelfMap:
         if not callable(encode) or not callable(decode):
             return None
         try:
-            code = encode(self.unflatten(x))
-            decoded = decode(code).flatten(1)
+            code = encode(self.unflatten(x).clone())
+            decoded = decode(code.clone()).flatten(1)
             if not isinstance(code, Tensor) or len(code) != len(x) or not torch.equal(decoded, self(x)):
                 return None
         except Exception:  # methods of these names that mean something else
             return None
         shape = code.shape[1:]
         return (
-            lambda x: encode(self.unflatten(x)).flatten(1),
-            lambda z: decode(z.reshape(len(z), *shape)).flatten(1),
+            lambda x: encode(self.unflatten(x).clone()).flatten(1),
+            lambda z: decode(z.reshape(len(z), *shape).clone()).flatten(1),
         )
 
     def _cast(self, argument: Any) -> Any:
@@ -177,16 +221,26 @@ class SelfMap:
             raise ValueError(
                 f"{self.name} maps a batch of {rows} to {list(value.shape)}: expected an output [B, …] with B = {rows}."
             )
-        return value.reshape(rows, -1).to(torch.float64)
+        if value.dtype != torch.float64:
+            raise ValueError(
+                f"{self.name} returns {value.dtype} for a float64 batch: results would be those of the rounding. Take the cast "
+                "out of its forward, or name a part before it (path=…)."
+            )
+        return value.reshape(rows, -1)
 
     def _select(self, out: Any) -> Tensor:
+        if dataclasses.is_dataclass(out) and not isinstance(out, type):
+            out = {field.name: getattr(out, field.name) for field in dataclasses.fields(out)}
         entries = dict(out.items() if isinstance(out, Mapping) else enumerate(out)) if _is_container(out) else {}
         tensors = {key: entry for key, entry in entries.items() if isinstance(entry, Tensor) and entry.ndim}
         shapes = ", ".join(f"{key!r}: {list(entry.shape)}" for key, entry in tensors.items())
         if self._output is not None:
-            if self._output not in tensors:
+            key = self._output
+            if isinstance(key, int) and key < 0 and not isinstance(out, Mapping):
+                key += len(entries)
+            if key not in tensors:
                 raise ValueError(f"output={self._output!r}: {self.name} returns no such tensor, but {{{shapes}}}.")
-            return tensors[self._output]
+            return tensors[key]
         if not tensors:
             raise TypeError(
                 f"{self.name} returns a {type(out).__name__}: expected a tensor, or some in a tuple or dict."
@@ -203,14 +257,18 @@ def as_map(target: SelfMap | nn.Module | Callable[..., Any], points: Any) -> Sel
 
 
 def first_tensor(batch: Any) -> Tensor:
-    """The first tensor of a batch: of `(x, y)` or `{"x": …}` it is `x`. Arrays become tensors.
+    """The first tensor of a batch: of `(x, y)` it is `x`, of `{"label": y, "image": x}` the first of floats.
+
+    Arrays become tensors.
 
     Raises:
         TypeError: If there is none.
     """
     entry = batch
     while _is_container(entry) and len(entry):
-        entry = next(iter(entry.values() if isinstance(entry, Mapping) else entry))
+        values = list(entry.values() if isinstance(entry, Mapping) else entry)
+        floats = [each for each in values if isinstance(each, Tensor) and each.is_floating_point()]
+        entry = floats[0] if isinstance(entry, Mapping) and floats else values[0]
     if isinstance(entry, Tensor):
         return entry
     if hasattr(entry, "__array__"):
@@ -276,7 +334,10 @@ def _evaluation_copy(module: nn.Module, name: str) -> nn.Module:
         for child_name, child in parent.named_children():
             if hasattr(child, "_orig_mod"):
                 setattr(parent, child_name, child._orig_mod)
-    return replica.double().eval().requires_grad_(False)
+    replica = replica.double().eval()
+    for parameter in replica.parameters():
+        parameter.requires_grad_(False)
+    return replica
 
 
 def _device(owner: nn.Module | None, x: Tensor) -> torch.device:
@@ -289,6 +350,6 @@ def _is_container(value: Any) -> bool:
     return isinstance(value, Mapping | tuple | list)
 
 
-def _close(one: Tensor, other: Tensor) -> bool:
+def _close(one: Tensor, other: Tensor, tolerance: float) -> bool:
     scale = float(one.abs().nan_to_num(0, 0, 0).max())
-    return torch.allclose(one, other, rtol=_ROUNDING, atol=_ROUNDING * scale, equal_nan=True)
+    return torch.allclose(one, other, rtol=tolerance, atol=tolerance * scale, equal_nan=True)

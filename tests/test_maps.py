@@ -1,5 +1,7 @@
 import copy
+import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -154,6 +156,103 @@ def test_rows_that_influence_one_another_are_refused():
         SelfMap(net, points(3, 4))
 
 
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: torch.tanh(torch.cumsum(x, 0)),
+        lambda x: torch.tanh(x - x[:1]),
+        lambda x: torch.tanh(2 * x / x.abs().max()),
+        lambda x: x - x.mean(0),
+    ],
+    ids=["cumsum", "first", "max", "mean"],
+)
+def test_any_influence_of_another_row_is_seen(function):
+    with pytest.raises(ValueError, match="influence one another"):
+        SelfMap(function, points(6, 8) - 0.5)
+
+
+def test_a_recurrent_layer_over_the_batch_is_refused():
+    with pytest.raises(ValueError, match="batch_first"):
+        SelfMap(nn.LSTM(5, 5), points(6, 3, 5))
+    assert SelfMap(nn.LSTM(5, 5, batch_first=True), points(6, 3, 5)).is_square
+
+
+def test_a_little_noise_is_noise():
+    with pytest.raises(ValueError, match="is random"):
+        SelfMap(lambda x: x + 1e-10 * torch.randn_like(x), points(6, 8))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: torch.as_tensor(np.tanh(2 * x.detach().numpy())),
+        lambda x: torch.tanh(2 * x.detach()),
+        lambda x: torch.tanh(x) + x.detach(),
+        lambda x: torch.cos(x.float()).double(),
+        lambda x: torch.cos(x.bfloat16()).double(),
+    ],
+    ids=["numpy", "detach", "half detached", "float32", "bfloat16"],
+)
+def test_a_derivative_that_is_none_is_refused(function):
+    with pytest.raises(ValueError, match="what autograd gives is not its derivative"):
+        SelfMap(function, points(6, 8))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: torch.full_like(x, 3.0),
+        lambda x: (x > 0.5).double(),
+        lambda x: torch.round(4 * x) / 4,
+        lambda x: torch.relu(x - 5),
+        lambda x: 1e8 * torch.tanh(x / 1e8),
+        lambda x: 1e-8 * torch.tanh(x * 1e8),
+    ],
+    ids=["constant", "steps", "rounded", "dead", "large", "small"],
+)
+def test_maps_without_much_of_a_derivative_are_taken(function):
+    assert SelfMap(function, points(6, 8)).is_square
+
+
+def test_black_images_are_no_kink_to_complain_of():
+    net = nn.Sequential(nn.Conv2d(1, 3, 3, padding=1, bias=False), nn.ReLU(), nn.Conv2d(3, 1, 3, padding=1, bias=False))
+    assert SelfMap(net, torch.zeros(4, 1, 6, 6)).is_square
+
+
+def test_an_output_below_double_precision_is_refused():
+    with pytest.raises(ValueError, match=r"returns torch.float32 for a float64 batch"):
+        SelfMap(lambda x: x.float(), points(2, 3))
+
+
+def test_a_function_around_a_float32_module_is_told_to_pass_the_module():
+    net = nn.Linear(3, 3)
+    with pytest.raises(ValueError, match="rather than a function around it"):
+        SelfMap(lambda x: net(x), points(2, 3))
+    with pytest.raises(ValueError, match=r"at a float64 batch \[2, 4\]"):
+        SelfMap(net, points(2, 4))
+
+
+def test_a_first_layer_in_place_works_on_a_copy():
+    net = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(4, 4))
+    network = SelfMap(net, points(3, 4) - 0.5)
+    x = network.flatten(points(3, 4) - 0.5)
+    before = x.clone()
+    network(x.requires_grad_()).sum().backward()
+    assert torch.equal(x.detach(), before)
+
+
+def test_a_last_output_and_a_dataclass():
+    @dataclasses.dataclass
+    class Output:
+        recon: torch.Tensor
+        code: torch.Tensor
+
+    doubled = lambda x: (x[:, :2], 2 * x)  # noqa: E731
+    assert torch.equal(SelfMap(doubled, points(2, 4), output=-1)(points(2, 4).double()), 2 * points(2, 4).double())
+    named = SelfMap(lambda x: Output(3 * x, x), points(2, 4), output="recon")
+    assert torch.equal(named(points(2, 4).double()), 3 * points(2, 4).double())
+
+
 def test_a_row_that_is_not_finite_is_no_reason_to_refuse():
     example = points(3, 4)
     example[1, 0] = torch.nan
@@ -165,6 +264,10 @@ def test_a_row_that_is_not_finite_is_no_reason_to_refuse():
 )
 def test_the_first_tensor_of_a_batch(batch):
     assert torch.equal(first_tensor(batch), points(2, 3))
+
+
+def test_of_a_dictionary_the_first_tensor_of_floats():
+    assert torch.equal(first_tensor({"label": torch.arange(2), "image": points(2, 3)}), points(2, 3))
 
 
 def test_a_batch_without_tensors():
