@@ -26,6 +26,7 @@ _SUBPACKAGES = (
     "proofs",
     "results",
     "rounding",
+    "stability",
     "theory",
 )
 

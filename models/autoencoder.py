@@ -23,6 +23,8 @@ class Autoencoder(nn.Module):
         output_activation: The same, after the last layer; `None` for none.
         noise: The standard deviation, in units of the input, of the Gaussian noise that is added to the input
             in training mode; in evaluation mode the map is deterministic.
+        structure: A parametrisation of `fpstab.stability.parametrizations` for the weight of every layer; `None` for
+            free weights.
 
     Raises:
         ValueError: An argument is not of this kind; the message names it and says what it may be.
@@ -40,11 +42,16 @@ class Autoencoder(nn.Module):
         activation: str = "relu",
         output_activation: str | None = "sigmoid",
         noise: float = 0.0,
+        structure: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.corrupt = GaussianNoise(noise)
         self.encoder = MLP(widths, activation, output_activation=activation)
         self.decoder = MLP(self.encoder.widths[::-1], activation, output_activation)
+        if structure is not None:
+            from fpstab.stability.parametrizations import constrain
+
+            constrain(self, structure)
 
     def encode(self, x: Tensor) -> Tensor:
         """The code `[B, widths[-1]]` of `x` `[B, ...]`, without noise.

@@ -112,6 +112,9 @@ class DEQClassifier(nn.Module):
         on_failure: What becomes of samples whose equilibrium is not found: `"mask"`: the gradient of one step;
             `"warn"`: also that of an equilibrium at the best iterate; `"raise"`.
         seed: Of all parameters; `None`: torch's global generator.
+        structure: A parametrisation of `fpstab.stability.parametrizations` for W, in place of a family that is kept. A
+            norm below 1 and an activation with slopes from −1 to 1 make one equilibrium for every image, which plain
+            iteration finds.
 
     Attributes:
         injection: From the image to x: U, or nothing.
@@ -144,6 +147,7 @@ class DEQClassifier(nn.Module):
         tol: float = 1e-4,
         on_failure: OnFailure = "mask",
         seed: int | None = None,
+        structure: nn.Module | None = None,
     ) -> None:
         super().__init__()
         require(is_int(inputs, 1), "inputs", inputs, "a positive integer")
@@ -158,10 +162,16 @@ class DEQClassifier(nn.Module):
                 "reading='B' has any width"
             )
         check_family(family, sqrt_v, tau, keep_family)
+        if keep_family and structure is not None:
+            raise ValueError("keep_family=True and structure are two parametrisations of one weight; choose one.")
         generator = seeded(seed)
         self.width, self.inputs = width, inputs
         self.injection = nn.Identity() if reading == "A" else outer_linear(inputs, width, generator)
         inner = inner_linear(width, family, sqrt_v, tau, keep_family, generator)
+        if structure is not None:
+            from fpstab.stability.parametrizations import constrain
+
+            constrain(inner, structure)
         cell = EquilibriumCell(inner, activation, reading)
         self.equilibrium = Equilibrium(cell, solver, backward, tol, on_failure)
         self.head = outer_linear(width, classes, generator)

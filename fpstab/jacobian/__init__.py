@@ -1,5 +1,6 @@
-"""Jacobians of maps: products, spectral radii, norms, whole spectra, Lyapunov exponents, contraction."""
+"""Jacobians of maps: products, spectra, norms, Lyapunov exponents, contraction; pointwise affine maps."""
 
+from fpstab.jacobian.affine import AffineMap, affine_map
 from fpstab.jacobian.clouds import (
     EigenvalueCloud,
     SingularValueCloud,
@@ -14,6 +15,7 @@ from fpstab.jacobian.products import JacobianProducts, jacobian_matrix
 from fpstab.jacobian.spectra import JacobianSpectrum, jacobian_spectrum
 
 __all__ = [
+    "AffineMap",
     "ContractionBracket",
     "EigenvalueCloud",
     "JacobianNorm",
@@ -21,6 +23,7 @@ __all__ = [
     "JacobianSpectrum",
     "LyapunovExponents",
     "SingularValueCloud",
+    "affine_map",
     "contraction_bracket",
     "jacobian_eigenvalues",
     "jacobian_matrix",

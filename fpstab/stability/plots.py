@@ -1,0 +1,174 @@
+"""Pictures of stability: ρ(A) over a plane, eigenvalue clouds, phase portraits, and what activations allow to say."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fpstab.activations import ActivationInfo
+from fpstab.jacobian import AffineMap, affine_map
+from fpstab.jacobian.elementwise import Mode
+from fpstab.maps import SelfMap, analysis_modes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from fpstab.stability.attractors import Attractor
+    from fpstab.stability.criteria import Diagnostics
+
+_BLUE, _RED, _GREY = "#4c72b0", "#c44e52", "#777777"
+_VERDICTS = {"contractive": "#2c7a3f", "nonexpansive": "#79b486", "sector": "#e0c04c", "expansive": _RED, "discontinuous": _GREY}  # fmt: skip
+
+
+def plane(size: int = 121, reach: float = 6.0) -> Tensor:
+    """The points of a square grid on [−reach, reach]², `[size², 2]`, row by row from below.
+
+    >>> plane(2, 1.0)
+    tensor([[-1., -1.],
+            [ 1., -1.],
+            [-1.,  1.],
+            [ 1.,  1.]], dtype=torch.float64)
+    """
+    if size < 2 or not reach > 0:
+        raise ValueError(f"size={size}, reach={reach}: expected two points or more a side, and a reach above 0.")
+    side = torch.linspace(-reach, reach, size, dtype=torch.float64)
+    y, x = torch.meshgrid(side, side, indexing="ij")
+    return torch.stack((x.flatten(), y.flatten()), 1)
+
+
+def plot_regions(
+    map: SelfMap | Any,  # noqa: A002
+    ax: "Axes | None" = None,
+    *,
+    mode: Mode = "shifted",
+    size: int = 121,
+    reach: float = 6.0,
+) -> "Axes":
+    """Draw ρ(A(x)) over [−reach, reach]², with the line where it is 1 (paper 3, Figures 3 to 5). A diagnostic.
+
+    Args:
+        map: A map of the plane to itself.
+        ax: Where to draw; by default on a new figure.
+        mode: Of A.
+        size: Points a side.
+        reach: Half the side.
+    """
+    ax = _axes(ax)
+    rho = affine_map(map, plane(size, reach), mode=mode, throw=False).spectral_radius().reshape(size, size).numpy()
+    side = np.linspace(-reach, reach, size)
+    mesh = ax.pcolormesh(side, side, rho, shading="nearest", cmap="viridis", rasterized=True)
+    ax.get_figure(root=True).colorbar(mesh, ax=ax, label="ρ(A(x))")  # type: ignore[union-attr]
+    finite = rho[np.isfinite(rho)]
+    if finite.size and finite.min() < 1 < finite.max():
+        ax.contour(side, side, rho, levels=[1.0], colors=[_RED], linewidths=1)
+    ax.set_title("diagnostic: ρ(A(x))", fontsize="medium")
+    return _plane_axes(ax)
+
+
+def plot_eigenvalues(affine: AffineMap, ax: "Axes | None" = None) -> "Axes":
+    """Draw the eigenvalues of A at all points, with the unit circle (paper 3, Figures 2 to 5)."""
+    return affine.plot(ax)
+
+
+def plot_phase_portrait(
+    map: SelfMap,  # noqa: A002
+    ax: "Axes | None" = None,
+    *,
+    attractor: "Attractor | None" = None,
+    starts: Any = None,
+    steps: int = 60,
+    arrows: int = 24,
+    reach: float = 6.0,
+) -> "Axes":
+    """Draw a map of the plane: arrows f(x) − x, orbits, and fixed points (paper 3, Figure 6).
+
+    Args:
+        map: A map of the plane to itself.
+        ax: Where to draw; by default on a new figure.
+        attractor: Whose fixed points (attracting ones filled) and label are drawn.
+        starts: Of orbits `[S, 2]`; by default 16 on a circle.
+        steps: Of each orbit.
+        arrows: A side.
+        reach: Half the side.
+
+    Raises:
+        ValueError: If the map is none of the plane.
+    """
+    ax = _axes(ax)
+    if (map.n_in, map.n_out) != (2, 2):
+        raise ValueError(
+            f"A phase portrait needs a map of the plane; {map.name} maps {map.n_in} values to {map.n_out}."
+        )
+    angle = torch.arange(16, dtype=torch.float64) * (2 * torch.pi / 16)
+    first = 0.9 * reach * torch.stack((angle.cos(), angle.sin()), 1) if starts is None else starts
+    grid = map.flatten(plane(arrows, reach))
+    with analysis_modes(), torch.no_grad():
+        field = (map(grid) - grid).cpu().numpy()
+        path = [map.flatten(first)]
+        for _ in range(steps):
+            path.append(map(path[-1]))
+    orbits = torch.stack(path, 1).cpu().numpy()
+    length = np.linalg.norm(field, axis=1, keepdims=True)
+    unit = np.divide(field, length, out=np.zeros_like(field), where=length > 0)
+    where = grid.cpu().numpy()
+    ax.quiver(where[:, 0], where[:, 1], unit[:, 0], unit[:, 1], color=_GREY, alpha=0.5, width=0.002)
+    for orbit in orbits:
+        inside = np.isfinite(orbit).all(1) & (np.abs(orbit) <= 10 * reach).all(1)
+        stop = len(orbit) if inside.all() else int(np.argmin(inside))
+        ax.plot(orbit[:stop, 0], orbit[:stop, 1], lw=0.7, marker=".", ms=2, color=_BLUE)
+    if attractor is not None:
+        points = attractor.fixed_points.points.numpy()
+        for point, kind in zip(points, attractor.fixed_points.kind, strict=True):
+            face = _RED if kind == "attracting" else "none"
+            ax.plot(*point, marker="o", ms=6, mfc=face, mec=_RED, ls="none")
+        ax.set_title(attractor.label, fontsize="medium")
+    ax.set_xlim(-reach, reach)
+    ax.set_ylim(-reach, reach)
+    return _plane_axes(ax)
+
+
+def plot_activations(infos: Sequence[ActivationInfo], ax: "Axes | None" = None) -> "Axes":
+    """Draw the range of slopes of each activation, in the colour of its verdict (paper 3, Figure 1, corrected).
+
+    A cross marks where the paper calls the activation unstable. Slopes without bound are cut off at ±2.
+    """
+    ax = _axes(ax)
+    for row, info in enumerate(infos):
+        low, high = (float(np.clip(slope, -2, 2)) for slope in info.slope_range)
+        ax.plot([low, high], [row, row], lw=5, solid_capstyle="butt", color=_VERDICTS[info.verdict])
+        if info.paper_class is not None and info.paper_class.startswith("unstable"):
+            ax.plot([high + 0.08], [row], marker="x", color=_RED, ls="none")
+    ax.set_yticks(range(len(infos)), [f"{info.name}: {info.verdict}" for info in infos], fontsize="small")
+    for slope in (-1.0, 1.0):
+        ax.axvline(slope, lw=1, ls=":", color=_GREY)
+    ax.set_xlabel("slope")
+    return ax
+
+
+def plot_diagnostics(diagnostics: "Diagnostics", ax: "Axes | None" = None) -> "Axes":
+    """Draw ρ(A(x)) against ‖A(x)‖₂ at the points that were looked at."""
+    ax = _axes(ax)
+    ax.scatter(diagnostics.norm.numpy(), diagnostics.rho.numpy(), s=10, color=_BLUE)
+    ax.axhline(1.0, lw=1, ls=":", color=_RED)
+    ax.axvline(1.0, lw=1, ls=":", color=_RED)
+    ax.set_xlabel("‖A(x)‖₂")
+    ax.set_ylabel("ρ(A(x))")
+    ax.set_title(f"diagnostic: paper 3's criterion is {diagnostics.paper_criterion}", fontsize="medium")
+    return ax
+
+
+def _plane_axes(ax: "Axes") -> "Axes":
+    ax.set_aspect("equal")
+    ax.set_xlabel("x₁")
+    ax.set_ylabel("x₂")
+    return ax
+
+
+def _axes(ax: "Axes | None") -> "Axes":
+    if ax is not None:
+        return ax
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(4.6, 4.0), layout="constrained").subplots()

@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from torch import nn
+
+from fpstab.jacobian import affine_map
+from fpstab.maps import SelfMap
+from fpstab.stability import activation_info, classify_attractor, stability_criteria
+from fpstab.stability.plots import plane, plot_activations, plot_eigenvalues, plot_phase_portrait, plot_regions
+
+
+def net():
+    layers = nn.Sequential(nn.Linear(2, 2), nn.Tanh())
+    with torch.no_grad():
+        layers[0].weight.copy_(torch.tensor([[1.5, 0.0], [0.0, 0.5]]))
+        layers[0].bias.zero_()
+    return layers
+
+
+def test_plane():
+    points = plane(5, 2.0)
+    assert points.shape == (25, 2)
+    assert points.abs().max() == 2
+    with pytest.raises(ValueError, match="size=1"):
+        plane(1)
+
+
+def test_regions():
+    ax = plot_regions(net(), size=21, reach=3.0)
+    drawn = np.asarray(ax.collections[0].get_array()).reshape(21, 21)
+    for i, j in ((10, 10), (3, 17), (20, 0)):
+        x = plane(21, 3.0).reshape(21, 21, 2)[i, j][None]
+        assert drawn[i, j] == pytest.approx(float(affine_map(net(), x).spectral_radius()))
+    assert drawn[10, 10] == pytest.approx(1.5)
+
+
+def test_eigenvalues():
+    affine = affine_map(net(), plane(5))
+    ax = plot_eigenvalues(affine, Figure().subplots())
+    assert sum(len(dots.get_offsets()) for dots in ax.collections) == 50
+
+
+def test_phase_portrait():
+    function = SelfMap(net(), torch.zeros(1, 2))
+    ax = plot_phase_portrait(function, attractor=classify_attractor(function), steps=10)
+    assert ax.get_title() == "multiple"
+    assert len(ax.lines) == 16 + 2  # orbits, and the two fixed points that attract
+    with pytest.raises(ValueError, match="maps 3 values"):
+        plot_phase_portrait(SelfMap(nn.Linear(3, 3), torch.zeros(1, 3)))
+
+
+def test_activations():
+    infos = [activation_info(each) for each in (nn.ReLU(), nn.Sigmoid(), nn.GELU(), nn.Hardshrink())]
+    ax = plot_activations(infos)
+    labels = [label.get_text() for label in ax.get_yticklabels()]
+    assert labels == ["ReLU: nonexpansive", "Sigmoid: contractive", "GELU: sector", "Hardshrink: discontinuous"]
+    crosses = [line for line in ax.lines if line.get_marker() == "x"]
+    assert len(crosses) == 1  # the paper calls the sigmoid unstable
+
+
+def test_diagnostics():
+    report = stability_criteria(net(), quadratic=False)
+    ax = report.diagnostics.plot()
+    assert "diagnostic" in ax.get_title()
+    assert len(ax.collections[0].get_offsets()) == 64
