@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fpstab.fixed_points.capture import captured
-from fpstab.fixed_points.census import KINDS, NON_ISOLATED, Census, classify
+from fpstab.fixed_points.census import KINDS, MARGINAL, NON_ISOLATED, Census, classify
 from fpstab.fixed_points.coverage import coverage_by_source
 from fpstab.fixed_points.cycles import Cycle, find_cycles
 from fpstab.fixed_points.grouping import MAX_GROUPS, SAME, canonical_order, group, tolerant_order
@@ -31,6 +31,7 @@ from fpstab.fixed_points.search import (
     scale,
 )
 from fpstab.fixed_points.seeds import Seeds
+from fpstab.fixed_points.units import in_units, length_unit, out_of_units
 from fpstab.fixed_points.verdicts import judge, sum_of_indices
 from fpstab.jacobian import jacobian_spectrum
 from fpstab.maps import SelfMap, analysis_modes, as_map
@@ -41,6 +42,8 @@ Target = SelfMap | nn.Module | Callable[..., Any]
 _STEP, _NOISE_STEP = 1e-7, 1e-4  # relative Newton steps at an accepted point, as a rule and where only rounding is left
 _STRAY = 1e-5  # relative distance that polishing may move a limit beyond its error
 _MORE_STEPS = 64  # of Picard iteration that confirm a limit at which Newton's method fails
+_LATE = 16  # of them that tell the rate
+_NUDGE = 1e-5  # relative displacement from which iteration must come back
 _SLOW_ROWS, _SLOW_ROUNDS = 64, 4  # orbits out of time that are polished together, and how often
 _BATCH_ROWS, _BATCH_VALUES = 4096, 1 << 22
 
@@ -78,7 +81,8 @@ def find_fixed_points(
         starts: `[S, *shape]` or `[S, n]`, one or more. Rows that are not finite end as `nonfinite`.
         unstable: `"newton"` to look for fixed points that do not attract, too.
         rule: `"paper"` for the stopping rule and the grouping of the papers; `tol` and `max_iter` are then theirs.
-        tol: Error to which orbits are followed, relative to 1 + ‖x‖. Fixed points are then polished to rounding.
+        tol: Error to which orbits are followed, relative to 1 + ‖x‖; the 1 is the largest norm among starts and the
+            first iterates where that is below 1e-3 (not with the papers' rule). Fixed points are then polished to rounding.
         max_iter: Iterations at most for each start.
         sources: Where each start came from, one name a start: coverage is estimated per source, each of which must
             be independent draws from one law (training images and noise are two sources).
@@ -129,7 +133,12 @@ def find_fixed_points(
             generator=generator or torch.Generator().manual_seed(0),
         )
         given = x[:0] if seeds is None or not len(seeds) else function.flatten(seeds)
-        result = _Finder(function, x, sources, settings).run(given)
+        unit = 1.0 if rule == "paper" else length_unit(function, x, given)
+        if unit < 1.0:
+            scaled = in_units(function, x, unit)
+            result = out_of_units(_Finder(scaled, x / unit, sources, settings).run(given / unit), unit, function.shape)
+        else:
+            result = _Finder(function, x, sources, settings).run(given)
     if throw and not len(result) and not result.cycles:
         raise AnalysisError(result.status)
     return result
@@ -160,6 +169,7 @@ class _Finder:
         self.step = starts.new_empty(0)  # Newton step at each
         self.contracting = torch.zeros(0, dtype=torch.bool, device=starts.device)
         self.n_evals = 0
+        self.n_doubtful = 0  # candidates that are not told from places where orbits crawl
         self.truncated = False
 
     def run(self, given: Tensor) -> FixedPoints:
@@ -185,6 +195,7 @@ class _Finder:
         error = self._errors()
         census = classify(self.map, self.points, error, self.contracting)
         error = torch.where(census.kind == NON_ISOLATED, 2 * self.step + rounding_floor(self.points), error)
+        census, error = self._sift(census, error)
         return self._result(search, census, error, cycles, cycle_label, rule_count)
 
     def _settle_limits(self, search: Search) -> int | None:
@@ -218,16 +229,19 @@ class _Finder:
 
     def _confirm(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Iterate on from limits `[C, n]` at which Newton's method fails (kinks): points, errors, residuals, verdicts."""
-        first = torch.full_like(x[:, 0], math.inf)
+        first = late = last = torch.full_like(x[:, 0], math.inf)
         with torch.no_grad():
             for k in range(_MORE_STEPS):
                 y = self.map(x)
                 last = torch.linalg.vector_norm(y - x, dim=1)
                 first = last if k == 0 else first
+                late = last if k == _MORE_STEPS - _LATE - 1 else late
                 x = y
         self.n_evals += _MORE_STEPS * len(x)
         floor = rounding_floor(x)
-        q = torch.where(last > floor, (last / first) ** (1 / (_MORE_STEPS - 1)), 0.0)
+        # an orbit that has come to crawl has a rate of 1 at the end
+        q = torch.maximum((last / first) ** (1 / (_MORE_STEPS - 1)), (last / late) ** (1 / _LATE))
+        q = torch.where(last > floor, q, 0.0)
         error = torch.where(q < 1, (last * q + floor) / (1 - q), math.inf)
         return x, error, last, (q < 0.999) & (error <= _STEP * scale(x))
 
@@ -320,7 +334,36 @@ class _Finder:
 
     def _errors(self) -> Tensor:
         errors = [newton_error(self.map, chunk)[2] for chunk in chunks(self.points, self.settings.batch_size)]
-        return torch.cat([self.points.new_empty(0), *errors])
+        error = torch.cat([self.points.new_empty(0), *errors])
+        lost = (torch.isinf(error) & self.contracting).nonzero()[:, 0]
+        if len(lost):  # no Jacobian: does iteration come back?
+            x = self.points[lost]
+            way = torch.randn(1, x.shape[1], generator=torch.Generator().manual_seed(0), dtype=x.dtype).to(x.device)
+            y, bound, _, good = self._confirm(x + _NUDGE * scale(x)[:, None] * way / way.norm())
+            distance = torch.linalg.vector_norm(y - x, dim=1)
+            error[lost] = torch.where(good & (distance <= _STEP * scale(x)), bound + distance, math.inf)
+        return error
+
+    def _sift(self, census: Census, error: Tensor) -> tuple[Census, Tensor]:
+        """Keep those whose place is known, one of those that their errors do not tell apart; the rest is doubtful.
+
+        A point without an error bound may be a place where orbits crawl. It stays only where 1 is an eigenvalue: then it
+        is marginal, a multiple root, and known as well as can be.
+        """
+        isolated = census.kind != NON_ISOLATED
+        unbounded = isolated & ~torch.isfinite(error)
+        kept = ~unbounded | ((census.kind == MARGINAL) & census.touching)
+        self.n_doubtful = int((~kept).sum())
+        apart = (kept & isolated).nonzero()[:, 0]
+        leaders, member = group(self.points[apart], torch.where(unbounded, 2 * self.step, error)[apart])
+        stay = torch.cat((apart[leaders], (kept & ~isolated).nonzero()[:, 0]))
+        place = torch.full_like(census.kind, -1)
+        place[stay] = torch.arange(len(stay), device=stay.device)
+        place[apart] = member
+        labelled = (self.label >= 0).nonzero()[:, 0]
+        self._label(labelled, place[self.label[labelled]])
+        self.points, self.step = self.points[stay], self.step[stay]
+        return census.take(stay), error[stay]
 
     def _result(
         self,
@@ -339,9 +382,12 @@ class _Finder:
             residual = torch.linalg.vector_norm(self.map(self.points) - self.points, dim=1)
         kinds = [KINDS[code] for code in census.kind[order].tolist()]
         index = census.index[order]
-        index_sum, reason = sum_of_indices(kinds, index)
+        index_sum, reason = sum_of_indices(kinds, index, census.kink[order])
+        unresolved = bool(torch.isinf(error).any())
         coverage = coverage_by_source(label.tolist(), self.sources)
-        status, count = judge(kinds, self.outcome, coverage, len(cycles), self.settings.max_iter)
+        status, count = judge(
+            kinds, self.outcome, coverage, len(cycles), self.settings.max_iter, self.n_doubtful, unresolved
+        )
         back = torch.empty_like(self.order)
         back[self.order] = torch.arange(len(back), device=back.device)
         undecided = (self.outcome == SLOW) | (self.outcome == BOUNDED)
@@ -367,7 +413,7 @@ class _Finder:
             n_missing=0 if index_sum is None else abs(1 - index_sum),
             coverage=coverage,
             count=count,
-            truncated=self.truncated or bool(undecided.any()),
+            truncated=self.truncated or bool(undecided.any()) or self.n_doubtful > 0,
             rule_count=rule_count,
             history=search.history.cpu(),
             n_evals=self.n_evals,

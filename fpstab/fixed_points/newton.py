@@ -70,22 +70,24 @@ def newton_error(function: Map, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
     The bound is 2‖s‖ + ‖(I − J)⁻¹‖·δ to first order, s the Newton step and δ what rounding may add to the residual;
     beyond 32 values the norm is estimated from a random vector, on the safe side. It is infinite where I − J is
-    singular to rounding.
+    singular to rounding or not finite; the step is infinite where the system for it has no solution.
     """
-    step, value, _ = _newton_step(function, x, torch.full_like(x[:, 0], 1e-6))
+    step, value, solved, _ = _newton_step(function, x, torch.full_like(x[:, 0], 1e-6))
     residual = torch.linalg.vector_norm(value - x, dim=1)
-    length = torch.linalg.vector_norm(step, dim=1)
+    length = torch.where(solved, torch.linalg.vector_norm(step, dim=1), math.inf)
     floor, n = rounding_floor(x), x.shape[1]
     if n <= _DENSE:
-        identity = torch.eye(n, dtype=x.dtype, device=x.device)
-        smallest = torch.linalg.svdvals(_finite(identity - jacobian_matrix(function, x)))[:, -1]
-        amplification = torch.where(smallest > n * torch.finfo(x.dtype).eps, 1 / smallest, math.inf)
+        A = torch.eye(n, dtype=x.dtype, device=x.device) - jacobian_matrix(function, x)
+        smallest = torch.linalg.svdvals(_finite(A))[:, -1]
+        regular = torch.isfinite(A).all((1, 2)) & (smallest > n * torch.finfo(x.dtype).eps)
+        amplification = torch.where(regular, 1 / smallest, math.inf)
     else:
         generator = torch.Generator().manual_seed(0)
         probe = torch.randn(1, n, generator=generator, dtype=x.dtype).to(x.device)
         probe = (probe / probe.norm()).expand_as(x).contiguous()
-        answer, converged = _solve_krylov(_products(function, x)[0], probe, torch.full_like(length, 1e-2))
-        amplification = torch.where(converged, math.sqrt(n) * torch.linalg.vector_norm(answer, dim=1), math.inf)
+        solution = gmres(_products(function, x)[0], probe, tol=1e-2, max_iter=_PRODUCTS, restart=_KRYLOV)
+        size = torch.linalg.vector_norm(solution.x, dim=1)
+        amplification = torch.where(solution.converged, math.sqrt(n) * size, math.inf)
     return residual, length, 2 * length + amplification * floor
 
 
@@ -101,14 +103,14 @@ def _newton(function: Map, starts: Tensor, max_iter: int) -> Roots:
     for iteration in range(max_iter):
         if not len(rows):
             break
-        s, value, products = _newton_step(function, x, forcing)
+        s, value, solved, products = _newton_step(function, x, forcing)
         r = torch.linalg.vector_norm(value - x, dim=1)
         length = torch.linalg.vector_norm(s, dim=1)
         y, r_y, trials = _line_search(function, x, s, r)
         n_evals += (products + 1) * len(rows) + trials
         here = scale(x)
         moved = r_y < r
-        reached = length <= _STEP * here
+        reached = solved & (length <= _STEP * here)
         stuck = ~moved & ~reached
         converged = reached | (stuck & (r <= rounding_floor(x)) & (length <= _NOISE_STEP * here))
         x_next, r_next = torch.where(moved[:, None], y, x), torch.where(moved, r_y, r)
@@ -146,25 +148,35 @@ def _line_search(function: Map, x: Tensor, s: Tensor, r: Tensor) -> tuple[Tensor
     return y, r_y, evaluations
 
 
-def _newton_step(function: Map, x: Tensor, forcing: Tensor) -> tuple[Tensor, Tensor, int]:
-    """(I − J)⁻¹ (Φ(x) − x) `[B, n]`, the value Φ(x), and how many products with all rows it took."""
+def _newton_step(function: Map, x: Tensor, forcing: Tensor) -> tuple[Tensor, Tensor, Tensor, int]:
+    """(I − J)⁻¹ (Φ(x) − x) `[B, n]`, the value Φ(x), whether it solves the system `[B]`, and the products it took.
+
+    Where I − J is singular and the residual not in its range, an orbit crawls past: what the step leaves of the
+    residual is more than rounding, and however short the step is, it reaches nothing. Where the Jacobian is not
+    finite, neither is the step.
+    """
     n = x.shape[1]
     if n > _DENSE:
         matvec, value = _products(function, x)
         counted = _Counted(matvec)
-        step, _ = _solve_krylov(counted, value - x, forcing)
-        return step, value, counted.calls
+        F = value - x
+        solution = gmres(counted, F, tol=_per_row(forcing), max_iter=_PRODUCTS, restart=_KRYLOV)
+        return solution.x, value, solution.converged | (solution.residual <= rounding_floor(x)), counted.calls
     with torch.no_grad():
         value = function(x)
-    A = _finite(torch.eye(n, dtype=x.dtype, device=x.device) - jacobian_matrix(function, x))
-    F = (value - x)[:, :, None]
+    A = torch.eye(n, dtype=x.dtype, device=x.device) - jacobian_matrix(function, x)
+    finite = torch.isfinite(A).all((1, 2))
+    A, F = _finite(A), (value - x)[:, :, None]
     step, info = torch.linalg.solve_ex(A, F)
-    step = step[:, :, 0]
-    size = torch.linalg.vector_norm(step, dim=1)
+    size = torch.linalg.vector_norm(step[:, :, 0], dim=1)
     wild = (info != 0) | ~(size <= 1e8 * scale(x))
+    solved = finite.clone()
     if bool(wild.any()):  # singular: the shortest step
-        step[wild] = (torch.linalg.pinv(A[wild], rtol=1e-10) @ _finite(F[wild]))[:, :, 0]
-    return step, value, n + 1
+        step[wild] = torch.linalg.pinv(A[wild], rtol=1e-10) @ _finite(F[wild])
+        left = torch.linalg.vector_norm((F[wild] - A[wild] @ step[wild])[:, :, 0], dim=1)
+        solved[wild] &= left <= rounding_floor(x[wild])
+    step = torch.where(finite[:, None], step[:, :, 0], math.nan)
+    return step, value, solved, n + 1
 
 
 class _Counted:
@@ -196,10 +208,9 @@ def _difference(function: Map, x: Tensor, v: Tensor) -> Tensor:
     return difference
 
 
-def _solve_krylov(matvec: Callable[[Tensor], Tensor], b: Tensor, tol: Tensor) -> tuple[Tensor, Tensor]:
-    tolerance: Any = tol  # one for each row
-    solution = gmres(matvec, b, tol=tolerance, max_iter=_PRODUCTS, restart=_KRYLOV)
-    return solution.x, solution.converged
+def _per_row(tol: Tensor) -> Any:
+    """A tolerance for each row, as `gmres` takes it."""
+    return tol
 
 
 def _finite(A: Tensor) -> Tensor:

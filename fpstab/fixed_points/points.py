@@ -32,14 +32,14 @@ class FixedPoints:
         points: The fixed points `[K, n]`.
         shape: Shape of a sample of the function, to see points as images.
         kind: Of each, `"attracting"` (ρ < 1), `"saddle"` (ρ > 1, some eigenvalue inside the unit circle), `"repelling"`
-            (all outside), `"marginal"` (|ρ − 1| within its error) or `"non_isolated"` (marginal, with others beside it).
+            (all outside), `"marginal"` (|ρ − 1| within its error, or the map has a kink there) or `"non_isolated"` (marginal, with others beside it).
         rho: ρ(J) at each `[K]`.
         rho_error: Its error `[K]`.
         sigma: ‖J‖₂ at each `[K]`. That it exceeds 1 does not keep a point from attracting.
         residual: ‖Φ(x) − x‖ `[K]`.
         error_bound: Distance to the true fixed point `[K]`, 2‖s‖ + ‖(I − J)⁻¹‖·δ with the Newton step s and the
             rounding error δ of the residual: a bound to first order, no certificate (that is `fpstab.proofs`). Infinite
-            where I − J is singular to rounding.
+            only at marginal points where I − J is singular to rounding.
         index: sign det(I − J) of each, ±1, or 0 where it is not known `[K]`.
         n_starts: How many starts went to each `[K]`.
         label: The fixed point that each start went to, −1 if it is none `[S]`.
@@ -56,17 +56,18 @@ class FixedPoints:
         n_missing: Fixed points that must exist besides those found, if Φ is continuous with bounded image and its fixed
             points have index ±1: |`index_defect`|; 0 where that is not known.
         coverage: By source of starts, how complete the set of fixed points is that its starts go to.
-        count: How many fixed points there are, as far as found; `None` if they are not isolated, or if the coverage
-            of the best source is below one half: then they are not countable from these starts.
-        truncated: Whether starts were left undecided when the iterations ran out, or there are more fixed points
-            than are kept.
+        count: How many fixed points there are, as far as found; `None` if they are not isolated, if one of them has no
+            error bound, or if the coverage of the best source is below one half: then they are not countable from
+            these starts.
+        truncated: Whether starts were left undecided when the iterations ran out, there are more fixed points than are
+            kept, or candidates were left out because rounding does not tell whether they are fixed points.
         rule_count: With the papers' rule, how many limits it tells apart, true fixed points or not; else `None`.
         history: Residuals of the first starts in canonical order, at every iteration `[T, I]`, nan after the end.
         n_evals: Evaluations of the map and products with its Jacobian, counted in rows.
         tol: The relative error that orbits were followed to.
         max_iter: The iterations that they were allowed.
-        status: `"ok"`, `"none"` (no fixed point was found), `"undecided"` (no start's fate is known, and no fixed
-            point was found), `"nonfinite"` (no start stayed finite), `"non_isolated"`, `"not_countable"`.
+        status: `"ok"`, `"none"` (no fixed point was found), `"undecided"` (no fixed point was found, and no
+            start's fate is known or rounding hides whether there is one), `"nonfinite"` (no start stayed finite), `"non_isolated"`, `"not_countable"`.
     """
 
     points: Tensor

@@ -177,7 +177,9 @@ def _frame(
     if plane is None:
         try:
             function = as_map(map, nodes)
-        except RuntimeError as error:  # torch's, about shapes
+        except ValueError as error:
+            if not isinstance(error.__cause__, RuntimeError):  # torch's, about shapes
+                raise
             raise ValueError(
                 f"basins: the map does not take points of the plane [B, 2] ({error}). "
                 "Give a plane in its space: plane=(origin, u, v)."

@@ -375,3 +375,117 @@ def test_chaos_has_no_cycles():
     assert found.outcomes["bounded"] >= 98
     assert found.points[:, 0].tolist() == pytest.approx([0, 1 - 1 / 3.9])
     assert found.kind == ["repelling"] * 2
+
+
+@pytest.mark.parametrize("n", [20, 40])
+def test_a_jordan_block_has_one_fixed_point(n):
+    # I − J is singular to rounding: vectors of norm 1e15 have residuals that are rounding
+    def function(x):
+        return 0.99 * x + nn.functional.pad(x[:, 1:], (0, 1))
+
+    found = find_fixed_points(function, cases.uniform(20, n, low=0.0), unstable="newton", throw=False)
+    assert torch.equal(found.points, torch.zeros_like(found.points))
+    assert len(found) <= 1
+    assert found.count != 0  # it has one
+    assert found.truncated
+
+
+@pytest.mark.parametrize("unstable", [None, "newton"])
+def test_a_drift_is_no_fixed_point(unstable):
+    found = find_fixed_points(
+        lambda x: torch.stack((x[:, 0] + 5e-12, x[:, 1] / 2), 1),
+        cases.uniform(20, 2),
+        unstable=unstable,
+        throw=False,
+    )
+    assert not len(found)
+    assert not found.status.ok
+
+
+@pytest.mark.parametrize("unstable", [None, "newton"])
+def test_a_crawl_to_a_fixed_point(unstable):
+    found = find_fixed_points(
+        lambda x: torch.stack(((1 - 1e-11) * x[:, 0] + 1e-12, x[:, 1] / 2), 1),
+        cases.uniform(20, 2),
+        unstable=unstable,
+        throw=False,
+    )
+    assert len(found) <= 1
+    for x, error in zip(found.points, found.error_bound, strict=True):
+        assert (x - torch.tensor([0.1, 0.0], dtype=torch.float64)).norm() <= error
+
+
+@pytest.mark.parametrize("n", [3, 40])
+def test_lines_of_fixed_points_stay(n):
+    projector = torch.diag(torch.tensor([1.0] + [0.0] * (n - 1), dtype=torch.float64))
+    for function in (lambda x: 1 * x, lambda x: x @ projector):
+        found = find_fixed_points(function, cases.uniform(20, n), unstable="newton", max_seeds=40)
+        assert set(found.kind) == {"non_isolated"}
+        assert found.count is None
+        assert torch.isfinite(found.error_bound).all()
+
+
+def test_a_multiple_root_is_not_counted():
+    found = find_fixed_points(torch.sin, torch.zeros(1, 1, dtype=torch.float64))
+    assert found.kind == ["marginal"]
+    assert found.index.tolist() == [0]
+    assert found.count is None
+
+
+def not_a_number(x):
+    """Where x ≤ 0 autograd says 0·∞."""
+    return torch.where(x > 1, x.sqrt(), 0.5 * x - 0.5)
+
+
+@pytest.mark.parametrize("n", [1, 40])
+@pytest.mark.parametrize("unstable", [None, "newton"])
+def test_a_gradient_that_is_not_finite(n, unstable):
+    found = find_fixed_points(not_a_number, cases.uniform(20, n, low=-2.0), unstable=unstable, max_seeds=20)
+    assert found.kind[0] == "attracting"
+    assert found.n_starts[0] == 20
+    distance = (found.points[0] + 1).norm()
+    assert distance <= found.error_bound[0] < 1e-9
+    assert abs(found.rho[0] - 0.5) <= found.rho_error[0]
+
+
+def test_a_jump_is_no_attractor():
+    found = find_fixed_points(not_a_number, cases.uniform(20, 1, low=-2.0, high=2.0), unstable="newton")
+    assert found.points[found.attracting].tolist() == [[-1.0]]  # not 1, the end of the other branch
+
+
+def test_kinks():
+    found = find_fixed_points(lambda x: torch.tanh(3 * x.abs()), cases.uniform(40, 3), unstable="newton")
+    positive = (found.points > 0.5).all(1)
+    assert len(found) > 1
+    assert [kind == "attracting" for kind in found.kind] == positive.tolist() == [True] + [False] * (len(found) - 1)
+    assert set(found.kind[1:]) == {"marginal"}  # they repel, though autograd says J = 0 along an axis
+    assert found.index[1:].tolist() == [0] * (len(found) - 1)
+    assert found.index_sum is None
+    assert "kink" in found.index_reason
+    found = find_fixed_points(lambda x: 2 * x.abs(), cases.uniform(20, 3), unstable="newton")
+    assert found.kind == ["marginal"]
+    assert found.index.tolist() == [0]
+
+
+@pytest.mark.parametrize("unit", [1e-7, 1e-30])
+def test_small_worlds(unit):
+    found = find_fixed_points(
+        lambda x: unit * torch.tanh(2 * x / unit), unit * cases.uniform(30, 1), unstable="newton", sources=["a"] * 30
+    )
+    assert found.kind == ["attracting", "attracting", "repelling"]
+    exact = unit * torch.tensor([-cases.TANH_2, cases.TANH_2, 0.0], dtype=torch.float64)
+    assert ((found.points[:, 0] - exact).abs() <= found.error_bound + 1e-15 * unit).all()
+    assert (found.error_bound <= 1e-9 * unit).all()
+    assert found.index_defect == 0
+
+
+def test_small_cycles():
+    found = find_fixed_points(lambda x: 1e-7 * torch.tanh(-1.5 * x / 1e-7), 1e-7 * cases.uniform(10, 1))
+    assert [cycle.period for cycle in found.cycles] == [2]
+    assert found.cycles[0].points.abs().flatten().tolist() == pytest.approx([1e-7 * cases.TANH_1_5] * 2, rel=1e-9)
+
+
+def test_small_starts_that_go_far():
+    found = find_fixed_points(cases.doubled_tanh(1).map, 1e-12 * cases.uniform(10, 1), unstable="newton")
+    assert found.kind[:2] == ["attracting"] * 2
+    assert found.points[:2, 0].tolist() == pytest.approx([-cases.TANH_2, cases.TANH_2], abs=1e-12)
