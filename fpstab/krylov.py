@@ -18,6 +18,10 @@ Operator = Callable[[Tensor], Tensor]
 
 NON_NORMAL = 50.0  # condition of an eigenvalue from which on a matrix is called far from normal
 _SAFETY = 10.0  # of residuals as errors
+# Of a residual: how far a Ritz value that has not settled is expected to grow yet. All of it is asked for where the
+# space may grow to the whole; elsewhere, disks full of eigenvalues would hardly ever be called converged.
+_OPEN = 0.5
+WHOLE = 128  # dimension up to which a Krylov space may grow to the whole space: then its eigenvalues are all there
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -139,8 +143,9 @@ class LeadingEigenvalue:
     Attributes:
         eigenvalue: `[B]`, complex, the one of a conjugate pair with positive imaginary part; NaN where a product was
             not finite.
-        error: Estimate of its error `[B]`: the residual and rounding, times ten times `condition`. Not a bound: another
-            eigenvalue of larger modulus may not have shown yet.
+        error: Estimate of its error `[B]`: the residual and rounding, times ten times `condition`; or how far the
+            modulus of another Ritz value and its residual (half of it, where `basis_size` < n) together reach above this
+            one's, if that is more. Not a bound: an eigenvalue of larger modulus may not have shown at all.
         residual: ‖Av − λv‖ `[B]`, for the unit vector v.
         condition: What scales a residual to an error `[B]`: the condition number of the eigenvalue in the Krylov space,
             1/|⟨left, right⟩| of its unit eigenvectors; or, if that of any eigenvalue there exceeds 50, the condition of
@@ -163,8 +168,8 @@ def arnoldi(
     *,
     tol: float = 1e-3,
     max_products: int = 300,
-    basis_size: int = 30,
-    keep: int = 10,
+    basis_size: int | None = None,
+    keep: int = 20,
     take: Callable[[Tensor], Operator] | None = None,
 ) -> LeadingEigenvalue:
     """The eigenvalue of largest modulus of every row's operator, by Arnoldi's method with Krylov–Schur restarts.
@@ -177,7 +182,7 @@ def arnoldi(
         start: Start vectors `[B, n]`, with parts in all eigenvectors, as random ones have.
         tol: Relative error to reach.
         max_products: Products of a row at most.
-        basis_size: Dimension of the Krylov space at which it is restarted.
+        basis_size: Dimension of the Krylov space at which it is restarted; by default 60, or n, where n is at most 128.
         keep: Dimension of the invariant subspace that a restart keeps; one more where it would split a pair.
         take: The operator of some of the rows, by their indices `[k]`; with it, rows that are done leave the batch.
 
@@ -189,16 +194,18 @@ def arnoldi(
     >>> found.eigenvalue
     tensor([1.2000+1.6000j], dtype=torch.complex128)
     """
+    rows, n = start.shape
+    if basis_size is None:
+        basis_size = max(n, keep + 2) if n <= WHOLE else max(60, 3 * keep)
     if not 1 <= keep < basis_size - 1:
         raise ValueError(f"keep={keep}: expected 1 ≤ keep < basis_size - 1, with basis_size={basis_size}.")
-    rows, n = start.shape
     nan = start.new_full((rows,), torch.nan)
     eigenvalue = torch.complex(nan, nan)
     error, residual, condition = nan.clone(), nan.clone(), nan.clone()
     converged = torch.zeros(rows, dtype=torch.bool, device=start.device)
     products = torch.zeros(rows, dtype=torch.int64, device=start.device)
 
-    m = min(basis_size, n)
+    m = min(basis_size, n, max_products)
     basis = start.new_empty(rows, m + 1, n)
     basis[:, 0] = start / torch.linalg.vector_norm(start, dim=1, keepdim=True)
     H = start.new_zeros(rows, m + 1, m)
@@ -222,7 +229,9 @@ def arnoldi(
             judged = judged & finite
             final = closed | (used == max_products)
             limit = torch.where(final, torch.inf, tol)[judged]
-            theta, err, res, kappa = leading_eigenvalue(H[judged, : j + 1, :j], limit)
+            theta, err, res, kappa = leading_eigenvalue(
+                H[judged, : j + 1, :j], limit, 1.0 if basis_size >= n else _OPEN
+            )
             at = members[judged]
             eigenvalue[at], error[at], residual[at], condition[at] = theta, err, res, kappa
             converged[at] = err <= tol * theta.abs()
@@ -234,13 +243,13 @@ def arnoldi(
                 members, scale, H = members[working], scale[working], H[working]
                 basis = _rows(basis, working, j + 1)
                 operator, working = take(members), working[working]
-        if j == m and bool(working.any()):
+        if j == m and used < max_products and bool(working.any()):
             j = _restart(basis, H, keep)
     return LeadingEigenvalue(eigenvalue, error, residual, condition, converged, products)
 
 
 def _is_check(j: int) -> bool:
-    return j in (6, 11, 16, 21, 26) or (j > 30 and j % 10 == 0)
+    return j in (6, 11, 16, 21, 26, 30, 40, 50, 60) or (j > 60 and j % 20 == 0)
 
 
 def _rows(basis: Tensor, rows: Tensor, filled: int) -> Tensor:
@@ -250,7 +259,9 @@ def _rows(basis: Tensor, rows: Tensor, filled: int) -> Tensor:
     return fewer
 
 
-def leading_eigenvalue(H: Tensor, tol: Tensor | float = math.inf) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def leading_eigenvalue(
+    H: Tensor, tol: Tensor | float = math.inf, growth: float = 1.0
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The eigenvalue of largest modulus of each of many matrices, dense.
 
     Args:
@@ -258,6 +269,7 @@ def leading_eigenvalue(H: Tensor, tol: Tensor | float = math.inf) -> tuple[Tenso
             there is no rest).
         tol: Where the error is below `tol` times the modulus by the eigenvalue's own condition, the others are looked
             at too; elsewhere the error may be far too small. One for all, or `[B]`.
+        growth: Share of its residual by which the modulus of another eigenvalue is expected to grow at most.
 
     Returns:
         The eigenvalue, of a pair the one with positive imaginary part; the estimate of its error; its residual; and the
@@ -287,12 +299,12 @@ def leading_eigenvalue(H: Tensor, tol: Tensor | float = math.inf) -> tuple[Tenso
     candidate = error <= tol * theta.abs()
     if bool(candidate.any()):
         error[candidate], condition[candidate] = _compared(
-            H[candidate], theta[candidate], residual[candidate], condition[candidate]
+            H[candidate], theta[candidate], residual[candidate], condition[candidate], growth
         )
     return theta * scale, error * scale, residual * scale, condition
 
 
-def _compared(H: Tensor, theta: Tensor, residual: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
+def _compared(H: Tensor, theta: Tensor, residual: Tensor, condition: Tensor, growth: float) -> tuple[Tensor, Tensor]:
     """The error of leading eigenvalues in view of all others, and the condition behind it."""
     k, eps = H.shape[2], torch.finfo(H.dtype).eps
     values, vectors = torch.linalg.eig(H[:, :k])
@@ -305,8 +317,11 @@ def _compared(H: Tensor, theta: Tensor, residual: Tensor, condition: Tensor) -> 
     error = _SAFETY * condition * (residual + eps)
     # of a whole matrix the errors are those of rounding: for a defective one Elsner's bound
     rounding = (_SAFETY * eps * each).clamp_max(2 * (_SAFETY * eps) ** (1 / k))
-    reach = (values.abs() + rounding).amax(1) - theta.abs()
-    return torch.where((H[:, k] == 0).all(1), reach, error), condition
+    rounded = (values.abs() + rounding).amax(1) - theta.abs()
+    # of a cluster of moduli another may settle before the leading one, which then is among those that have not settled
+    open_ends = torch.linalg.vecdot(H[:, k].to(vectors.dtype)[:, :, None], vectors, dim=1).abs()
+    reach = (values.abs() + growth * open_ends).amax(1) - theta.abs()
+    return torch.where((H[:, k] == 0).all(1), rounded, torch.maximum(error, reach)), condition
 
 
 def _unit(vectors: Tensor) -> Tensor:

@@ -200,6 +200,28 @@ class TestArnoldi:
         assert not found.converged.any()
         assert float(found.error) > 1e-10
 
+    @pytest.mark.parametrize("tol", [1e-2, 1e-3])
+    def test_restarts_among_moduli_that_cluster(self, tol):
+        """Normal matrices whose leading pair stands out by one per cent, in more dimensions than the space holds."""
+        moduli = 0.9 - 0.045 * torch.rand(8, 100, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        angles = 2 * torch.pi * torch.rand(8, 100, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+        moduli[:, 0] = 0.909
+        z = torch.polar(moduli, angles)
+        A = torch.zeros(8, 200, 200, dtype=torch.float64)
+        even = torch.arange(0, 200, 2)
+        A[:, even, even], A[:, even + 1, even + 1] = z.real, z.real
+        A[:, even, even + 1], A[:, even + 1, even] = -z.imag, z.imag
+        found = arnoldi(apply(A), start(8, 200), tol=tol, max_products=1000, take=pick(A))
+        assert ((found.eigenvalue.abs() - 0.909).abs() <= found.error + 1e-14)[found.converged].all()
+        assert found.converged.double().mean() > 0.7
+
+    def test_a_space_that_grows_to_the_whole_holds_all_eigenvalues(self):
+        A = torch.linalg.qr(random(3, 100, 100))[0]
+        found = arnoldi(apply(A), start(3, 100), tol=1e-10, take=pick(A))
+        assert found.converged.all()
+        assert (found.n_products <= 100).all()
+        assert ((found.eigenvalue.abs() - 1).abs() <= 1e-12).all()
+
     def test_one_dimension(self):
         found = arnoldi(lambda v: -3 * v, torch.ones(2, 1, dtype=torch.float64))
         torch.testing.assert_close(found.eigenvalue, torch.tensor([-3.0, -3.0]).to(torch.complex128))

@@ -18,7 +18,7 @@ from fpstab.jacobian.points import (
     status_of,
 )
 from fpstab.jacobian.products import JacobianProducts, jacobian_matrix
-from fpstab.krylov import NON_NORMAL, LeadingEigenvalue, Operator, arnoldi, leading_eigenvalue
+from fpstab.krylov import NON_NORMAL, WHOLE, LeadingEigenvalue, Operator, arnoldi, leading_eigenvalue
 from fpstab.maps import SelfMap, analysis_modes, as_map
 from fpstab.results import OK, AnalysisError, Status
 
@@ -121,8 +121,9 @@ def jacobian_spectrum(
     By Arnoldi's method on Jᵀ, all points at once, from products of a kept autograd graph; points that are done leave
     the batch. Rayleigh quotients of a power iteration, which others use, are wrong where the leading eigenvalues are a
     complex pair. The error is the Ritz residual times ten times the eigenvalue's condition number (of all
-    eigenvectors, where J is far from normal): a residual alone is no error. It is an estimate: as with every Krylov method,
-    that no larger eigenvalue has stayed unseen is likely, not certain.
+    eigenvectors, where J is far from normal): a residual alone is no error. Other Ritz values that have not settled and
+    may yet grow above it are part of the error. It is an estimate: as with every Krylov method, that no larger eigenvalue
+    has stayed unseen is likely, not certain.
 
     Args:
         map: A `SelfMap`, a module, or a callable of float64 batches; from a space to itself.
@@ -132,7 +133,8 @@ def jacobian_spectrum(
             whose eigenvalues J_enc J_dec are those of J but for zeros (needs `SelfMap.split`); `"auto"`: the cheapest.
             Points at which that does not converge are done again densely, if n ≤ `max_products`.
         rtol: Relative error of ρ (and of ‖J‖₂) to reach: 1e-3 to log, 1e-8 to tell attracting from repelling.
-        max_products: Products at most for each point, by each method.
+        max_products: Products at most for each point, by each method. Below n, points whose leading moduli cluster may
+            be left without a result.
         generator: Draws the start vector, one for all points; by default one with seed 0.
         throw: Raise where a point has no result; otherwise say so in the status.
 
@@ -227,15 +229,16 @@ def _leading(
     n = operator.size
     if method == "dense" or (method != "arnoldi" and n <= DENSE):
         return _dense(operator, rtol), "dense" if z is None else "bottleneck"
+    may_be_dense = method == "auto" and n <= max_products
     found = arnoldi(
         operator.product(),
         start_vectors(n, x, generator),
         tol=rtol,
-        max_products=max_products,
+        max_products=n if n <= WHOLE else n // 2 if may_be_dense else max_products,
         take=lambda rows: operator.take(rows).product(),
     )
     open_rows = (~found.converged & torch.isfinite(found.error)).nonzero()[:, 0]
-    if method == "auto" and len(open_rows) and n <= max_products:
+    if may_be_dense and len(open_rows):
         dense = _dense(operator.take(open_rows), rtol)
         found.n_products[open_rows] += dense.n_products
         for name in ("eigenvalue", "error", "residual", "condition", "converged"):

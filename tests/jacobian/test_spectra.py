@@ -139,6 +139,41 @@ def test_with_n_products_no_point_is_left_undecided():
     assert (found.n_products <= 2 * 150).all()
 
 
+def clustered(n, seed):
+    """A normal matrix of complex pairs: one of modulus 0.909, all others between 0.855 and 0.9."""
+    generator = torch.Generator().manual_seed(seed)
+    Q = torch.linalg.qr(torch.randn(n, n, generator=generator, dtype=torch.float64))[0]
+    moduli = 0.9 * (1 - 0.05 * torch.rand(n // 2, generator=generator, dtype=torch.float64))
+    angles = 2 * math.pi * torch.rand(n // 2, generator=generator, dtype=torch.float64)
+    moduli[0] = 0.909
+    A = torch.zeros(n, n, dtype=torch.float64)
+    for i, (r, t) in enumerate(zip(moduli, angles, strict=True)):
+        block = torch.stack((torch.stack((t.cos(), -t.sin())), torch.stack((t.sin(), t.cos()))))
+        A[2 * i : 2 * i + 2, 2 * i : 2 * i + 2] = r * block
+    return Q @ A @ Q.T
+
+
+@pytest.mark.parametrize("rtol", [1e-2, 1e-3, 1e-5])
+@pytest.mark.parametrize("method", ["auto", "arnoldi"])
+def test_a_neighbour_that_settles_first_is_not_taken_for_the_leading_pair(method, rtol):
+    for seed in range(12):
+        A = clustered(60, seed)
+        found = jacobian_spectrum(lambda x, A=A: x @ A.T, torch.zeros(1, 60), method=method, rtol=rtol)
+        assert abs(float(found.rho) - 0.909) <= float(found.rho_error) + 1e-14 <= rtol
+        assert int(found.n_products) <= 60  # what a dense Jacobian takes
+
+
+def test_where_neighbours_have_not_settled_the_error_says_so():
+    """More dimensions than products: too few to tell the leading pair from the others."""
+    for seed in range(3):
+        A = clustered(340, seed)
+        found = jacobian_spectrum(lambda x, A=A: x @ A.T, torch.zeros(1, 340), throw=False)
+        assert not found.converged.any()
+        assert abs(float(found.rho) - 0.909) <= float(found.rho_error)
+    few = jacobian_spectrum(lambda x: x @ A.T, torch.zeros(1, 340), throw=False, max_products=60)
+    assert abs(float(few.rho) - 0.909) <= float(few.rho_error)
+
+
 def test_without_second_derivatives():
     x, W = random(3, 60), random(60, 60) / 8
 
