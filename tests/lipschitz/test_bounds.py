@@ -286,9 +286,9 @@ def test_linear_neurons_of_an_equilibrium_model() -> None:
     alpha, beta = np.r_[np.zeros(10), np.full(10, 0.5)], np.r_[np.ones(10), np.full(10, 0.5)]
     arrays = net.A, net.B, net.C, net.D
     bound = lipschitz_bound(General(*arrays, alpha, beta, implicit=True))  # type: ignore[arg-type]
-    wider = lipschitz_bound(General(*arrays, alpha - 1e-6, beta + 1e-6, implicit=True))  # type: ignore[arg-type]
+    wider = lipschitz_bound(General(*arrays, alpha - 1e-4, beta + 1e-4, implicit=True))  # type: ignore[arg-type]
     assert bound.value <= wider.value
-    assert bound.value == pytest.approx(wider.value, rel=1e-4)
+    assert bound.value == pytest.approx(wider.value, rel=1e-3)
     assert bound.rel_gap <= 1e-6
 
 
