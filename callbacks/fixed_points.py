@@ -152,7 +152,7 @@ class FixedPointMonitor(Monitor[FixedPointReport]):
 
     def measure(self, trainer: Trainer, module: LightningModule) -> FixedPointReport:  # noqa: D102
         assert self.probe is not None
-        network, x = map_and_points(module, self.map, self.probe, self.size)
+        network, x = map_and_points(module, self.map, self.probe, self.size, self.history.measured)
         network.require_square("Fixed points")
         previous = None if self._previous is None else self._previous.to(x.device)
         found = find_fixed_points(

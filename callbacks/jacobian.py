@@ -123,7 +123,7 @@ class JacobianMonitor(Monitor[JacobianReport]):
 
     def measure(self, trainer: Trainer, module: LightningModule) -> JacobianReport:  # noqa: D102
         assert self.probe is not None
-        network, x = map_and_points(module, self.map, self.probe, self.size)
+        network, x = map_and_points(module, self.map, self.probe, self.size, self.history.measured)
         network.require_square("Eigenvalues of the Jacobian")
         with torch.no_grad():
             residual = torch.linalg.vector_norm(network(x) - x, dim=1).cpu()

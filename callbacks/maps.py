@@ -34,11 +34,13 @@ def check_size(size: int) -> None:
         raise ValueError(f"size={size!r}: expected a positive number of points.")
 
 
-def map_and_points(module: LightningModule, path: str | None, probe: Probe, size: int) -> tuple[SelfMap, Tensor]:
+def map_and_points(
+    module: LightningModule, path: str | None, probe: Probe, size: int, checked: bool
+) -> tuple[SelfMap, Tensor]:
     """The part of the network as a map, and the first points of the probe `[B, n]`, float64, to evaluate it at.
 
     A module's own arguments beside its input stay at their defaults; of a batch like `(x, y)` `x` is taken.
     """
     points = first_tensor(probe.batch)[:size]
-    network = SelfMap(module, points, path=path)
+    network = SelfMap(module, points, path=path, checked=checked)
     return network, network.flatten(points)

@@ -348,3 +348,16 @@ def test_it_works_inside_the_guard():
         network = SelfMap(net, points(4, 3))
         assert network(network.flatten(points(4, 3))).isfinite().all()
     assert next(net.parameters()).requires_grad
+
+
+def test_a_network_that_was_checked_is_not_checked_again():
+    calls = []
+    net = Autoencoder((6, 4))
+    net.register_forward_hook(lambda *_: calls.append(1))
+    first = SelfMap(net, points(3, 6))
+    n_first = len(calls)
+    again = SelfMap(net, points(3, 6), checked=True)
+    assert len(calls) - n_first < n_first
+    x = points(3, 6).double()
+    assert torch.equal(again(x), first(x))
+    assert (again.n_out, again.split is None) == (first.n_out, first.split is None)
