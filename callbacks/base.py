@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 R = TypeVar("R", bound=Result)
 
-_FIGURES_EVERY = 10  # measurements
-
 
 class Monitor(Callback, Generic[R]):
     """Calls an analysis on a schedule, within a budget, and brings its results to every log.
@@ -37,8 +35,8 @@ class Monitor(Callback, Generic[R]):
     EarlyStopping would judge it. Training is not changed by a single bit, and an analysis that fails is said
     once, logged as missing (`fpstab/<name>/failed` = 1), and does not stop it.
 
-    A subclass names its `analysis` and implements `measure`, and `figures` and `histograms` if it has any. One whose
-    last measurement says more than the others sets `measures_more_at_end`, and looks at `finishing`.
+    A subclass names its `analysis` and implements `measure`; `figures`, `histograms`, `price` as it needs. One whose last
+    measurement says more than the others sets `measures_more_at_end`, and looks at `finishing`.
 
     Args:
         every: When to measure; epochs are counted at validation, or at the end of a training epoch where
@@ -80,8 +78,7 @@ class Monitor(Callback, Generic[R]):
         self.every, self.strict, self.probe = every, strict, probe
         self._budget, self._notices, self._watchers = Budget(budget), Notices(), Watchers()
         self._sinks = Sinks(self._notices)
-        self._cost = 0.0  # seconds, of the last measurement
-        self.finishing = False
+        self._cost, self.finishing = 0.0, False  # seconds of the last measurement
         self._forget()
 
     @abstractmethod
@@ -95,6 +92,15 @@ class Monitor(Callback, Generic[R]):
     def histograms(self, result: R) -> Mapping[str, Tensor]:
         """Values whose distribution is logged, by tag."""
         return {}
+
+    def price(self) -> float:
+        """Seconds that a measurement is taken to cost: those of the last one."""
+        return self._cost
+
+    def affords(self, trainer: Trainer) -> bool:
+        """Whether the budget has room for a measurement beside what the end of training will need."""
+        last = 0.0 if self.finishing else self.price()
+        return self._budget.allows(self.price() + self._pictures.reserve(trainer, self._budget, last))
 
     # Lightning's phases
 
@@ -142,8 +148,8 @@ class Monitor(Callback, Generic[R]):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: D102
         self.finishing = True
-        stale = not self.history.records or self.history.records[-1]["step"] != trainer.global_step
-        if stale or self.measures_more_at_end:
+        records = self.history.records
+        if self.measures_more_at_end or not records or records[-1]["step"] != trainer.global_step:
             self._measure(trainer, pl_module, "end")
         if self.result is not None:
             self._pictures.only(trainer.global_step, self.result)
@@ -185,10 +191,8 @@ class Monitor(Callback, Generic[R]):
         """Measure, if the budget allows, and publish; the first process decides for all."""
         start = time.perf_counter()
         free = phase in ("baseline", "end") or self.history.last(phase) is None
-        reserve = self._pictures.reserve(trainer, self._budget, self._cost)  # measurements alone could use it up
-        if not trainer.strategy.broadcast(free or self._budget.allows(self._cost + reserve)):
-            share = f"{self._budget.share:.3g} of the training time"
-            self._say(trainer, f"{type(self).__name__} measures less often, to keep to its budget: {share}.")
+        if not trainer.strategy.broadcast(free or self.affords(trainer)):
+            self._say(trainer, f"{type(self).__name__} measures less often, to keep to its budget: {self._budget}.")
             return
         outcome: tuple[str, dict[str, float], float] = ("", {}, 0.0)
         if trainer.is_global_zero or any(hasattr(parameter, "full_tensor") for parameter in module.parameters()):
@@ -227,17 +231,15 @@ class Monitor(Callback, Generic[R]):
         result = None if failed else self.result
         if result is not None:
             self._sinks.histograms(trainer, prefix, self.histograms(result), step)
-            if len(self.history.records) % _FIGURES_EVERY == 1:
-                self._pictures.queue(step, result)
+            self._pictures.queue(step, result, len(self.history.records))
         origin = {"run": self.history.run, "monitor": self.state_key, "time": time.time()}
         self._sinks.line(origin | self.history.records[-1] | {"message": why, "result": result})
 
     def _draw(self, trainer: Trainer, last: bool = False) -> bool:
         """Draw what the budget allows; returns whether nothing is left to draw."""
-        prefix, sinks, budget = f"fpstab/{self.name}/", self._sinks, self._budget
         try:
-            reserve = 0.0 if last else self._pictures.reserve(trainer, budget)
-            return self._pictures.draw(trainer, prefix, self.figures, sinks, budget, reserve)
+            kept = 0.0 if last else self._pictures.reserve(trainer, self._budget)
+            return self._pictures.draw(trainer, f"fpstab/{self.name}/", self.figures, self._sinks, self._budget, kept)
         except Exception as error:  # a picture is not worth a training
             self._say(trainer, f"{type(self).__name__} cannot draw: {type(error).__name__}: {error}")
             return True

@@ -21,6 +21,9 @@ class Budget:
         self._earlier = 0.0  # seconds of training before a resume
         self._started: float | None = None
 
+    def __str__(self) -> str:
+        return "without limit" if self.share is None else f"{self.share:.3g} of the training time"
+
     def start(self) -> None:
         """Start the clock of training."""
         self._started = time.monotonic()

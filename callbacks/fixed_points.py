@@ -1,11 +1,8 @@
 """Watches the fixed points of a map while it is learned."""
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -15,55 +12,10 @@ from fpstab.callbacks.every import Every
 from fpstab.callbacks.maps import check_path, check_size, map_and_points
 from fpstab.callbacks.pictures import figure_of
 from fpstab.callbacks.probe import Probe
-from fpstab.fixed_points import Basins, FixedPoints, Track, basins, find_fixed_points, track
-from fpstab.results import Status
+from fpstab.fixed_points import FixedPointReport, fixed_point_report
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-_SEEDS, _SEED_VALUES = 64, 4096  # starts of Newton's method at most; their values altogether, if there are few points
-_RESOLUTION = 41  # nodes a side of the basins of a map of the plane, as in the papers
-_UNSETTLED = ("none", "undecided", "non_isolated", "not_countable")  # outcomes, not failures
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class FixedPointReport:
-    """The fixed points of a network at one moment of its training.
-
-    Attributes:
-        found: What the search found. Its starts are the points, then as many uniform ones.
-        residual: ‖Φ(x) − x‖₂ at the points `[B]`.
-        stored: Whether a fixed point of any kind lies within the tolerance of each point `[B]`.
-        recovered: Whether iteration from each point leads to one within the tolerance `[B]`.
-        change: What became of last time's fixed points, `None` at the first measurement.
-        basins: Of a map of the plane, on the box of the points; else `None`.
-        status: `"ok"`, also where nothing was found or nothing can be counted (the message says so).
-    """
-
-    found: FixedPoints
-    residual: Tensor
-    stored: Tensor
-    recovered: Tensor
-    change: Track | None
-    basins: Basins | None
-    status: Status
-
-    def scalars(self) -> dict[str, float]:
-        """What a monitor logs."""
-        scalars = self.found.scalars()
-        residual = self.residual[self.residual.isfinite()]
-        scalars |= {
-            "n_missing": float(self.found.n_missing),
-            "share_stored": float(self.stored.double().mean()),
-            "share_recovered": float(self.recovered.double().mean()),
-            "residual_max": float(residual.max()) if len(residual) else math.nan,
-            "residual_mean": float(residual.mean()) if len(residual) else math.nan,
-            "n_births": 0.0,
-            "n_deaths": 0.0,
-        }
-        if self.change is not None:
-            scalars |= {key: value for key, value in self.change.scalars().items() if key in ("n_births", "n_deaths")}
-        return scalars
 
 
 class FixedPointMonitor(Monitor[FixedPointReport]):
@@ -153,35 +105,16 @@ class FixedPointMonitor(Monitor[FixedPointReport]):
     def measure(self, trainer: Trainer, module: LightningModule) -> FixedPointReport:  # noqa: D102
         assert self.probe is not None
         network, x = map_and_points(module, self.map, self.probe, self.size, self.history.measured)
-        network.require_square("Fixed points")
-        previous = None if self._previous is None else self._previous.to(x.device)
-        found = find_fixed_points(
+        report = fixed_point_report(
             network,
-            torch.cat((x, _uniform(x))),
+            x,
+            previous=self._previous,
             unstable=self.unstable,
+            tolerance=self.tolerance,
             max_iter=self.max_iter,
-            max_seeds=min(_SEEDS, max(self.size // 4, _SEED_VALUES // network.n_in)),
-            sources=["data"] * len(x) + ["uniform"] * len(x),
-            seeds=previous,
-            throw=False,
         )
-        with torch.no_grad():
-            residual = torch.linalg.vector_norm(network(x) - x, dim=1).cpu()
-        near = torch.cdist(x.cpu(), found.points) <= self.tolerance * _spread(x)
-        label = found.label[: len(x)]
-        recovered = (label >= 0) & near.gather(1, label.clamp_min(0)[:, None])[:, 0] if len(found) else label >= 0
-        change = None if previous is None else track(previous, found.points)
-        self._previous = found.points
-        settled = found.status.ok or found.status.code in _UNSETTLED
-        return FixedPointReport(
-            found=found,
-            residual=residual,
-            stored=near.any(1),
-            recovered=recovered,
-            change=change,
-            basins=basins(network, _box(x), resolution=_RESOLUTION, throw=False) if network.n_in == 2 else None,
-            status=Status(message=found.status.message) if settled else found.status,
-        )
+        self._previous = report.found.points
+        return report
 
     def figures(self, result: FixedPointReport) -> Mapping[str, "Figure"]:  # noqa: D102
         figures = {
@@ -194,22 +127,3 @@ class FixedPointMonitor(Monitor[FixedPointReport]):
 
     def histograms(self, result: FixedPointReport) -> Mapping[str, Tensor]:  # noqa: D102
         return {"rho": result.found.rho} if len(result.found) else {}
-
-
-def _box(x: Tensor) -> tuple[tuple[float, float], tuple[float, float]]:
-    """The square that holds all values of all points."""
-    finite = x[x.isfinite()]
-    side = (float(finite.min()), float(finite.max())) if len(finite) else (-1.0, 1.0)
-    return side, side
-
-
-def _uniform(x: Tensor) -> Tensor:
-    """As many starts as there are points, uniform in the box of all their values; the same at every measurement."""
-    (low, high), _ = _box(x)
-    draws = torch.rand(x.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    return (low + (high - low) * draws).to(x.device)
-
-
-def _spread(x: Tensor) -> float:
-    centre = x.mean(0) if len(x) > 1 else torch.zeros_like(x[0])
-    return float((x - centre).square().sum(1).mean().sqrt())

@@ -1,10 +1,8 @@
 """Watches the Jacobian of a map at its data or at its fixed points."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -14,47 +12,15 @@ from fpstab.callbacks.every import Every
 from fpstab.callbacks.maps import check_path, check_size, map_and_points
 from fpstab.callbacks.pictures import figure_of
 from fpstab.callbacks.probe import Probe
-from fpstab.esd import TailVerdict, tail_verdict
 from fpstab.fixed_points import find_fixed_points
-from fpstab.jacobian import JacobianSpectrum, jacobian_matrix, jacobian_spectrum
-from fpstab.maps import SelfMap
+from fpstab.jacobian import JacobianReport, jacobian_report
 from fpstab.results import AnalysisError, Status
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MAX_PRODUCTS = 100  # a point; trained networks need 20 to 50, and one without a leading eigenvalue keeps its estimate
-_TAIL_VALUES = 1024  # values of a point up to which all of a Jacobian is computed: half a second there
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class JacobianReport:
-    """The Jacobian of a network, at points.
-
-    Attributes:
-        spectrum: Spectral radius (and norm) at every point.
-        residual: ‖Φ(x) − x‖₂ at every one of the data `[B]`, also where the spectrum is at fixed points.
-        eigenvalues: All eigenvalues of J at the first point, complex128 `[n]`; before and after training, and at most
-            1,024 of them, else `None`.
-        tail: Verdict on the eigenvalues of JJᵀ there, or `None`.
-        status: `"ok"`, also where some points have no result (the message says so); else that of the spectrum.
-    """
-
-    spectrum: JacobianSpectrum
-    residual: Tensor
-    eigenvalues: Tensor | None
-    tail: TailVerdict | None
-    status: Status
-
-    def scalars(self) -> dict[str, float]:
-        """What a monitor logs."""
-        residual = self.residual[self.residual.isfinite()]
-        scalars = self.spectrum.scalars()
-        if len(residual):
-            scalars |= {"residual_max": float(residual.max()), "residual_mean": float(residual.mean())}
-        if self.tail is not None:
-            scalars["tail_verdict"] = float(self.tail.code)
-        return scalars
+_WHOLE_VALUES = 1024  # values of a point up to which all of a Jacobian is computed: half a second there
 
 
 class JacobianMonitor(Monitor[JacobianReport]):
@@ -124,45 +90,28 @@ class JacobianMonitor(Monitor[JacobianReport]):
     def measure(self, trainer: Trainer, module: LightningModule) -> JacobianReport:  # noqa: D102
         assert self.probe is not None
         network, x = map_and_points(module, self.map, self.probe, self.size, self.history.measured)
-        network.require_square("Eigenvalues of the Jacobian")
-        with torch.no_grad():
-            residual = torch.linalg.vector_norm(network(x) - x, dim=1).cpu()
+        at = None
         if self.at == "fixed_points":
-            x = find_fixed_points(network, x, unstable="newton", throw=False).points
-            if not len(x):
+            at = find_fixed_points(network, x, unstable="newton", throw=False).points
+            if not len(at):
                 raise AnalysisError(Status("no_fixed_points", "No fixed point was found from the points."))
-        spectrum = jacobian_spectrum(
-            network, x, sigma=self.sigma, rtol=self.rtol, max_products=_MAX_PRODUCTS, throw=False
-        )
-        eigenvalues, tail = None, None
-        if (self.finishing or not self.history.records) and network.n_in <= _TAIL_VALUES:
-            eigenvalues, tail = _whole_spectrum(network, x[:1])
-        usable = bool(spectrum.rho.isfinite().any())
-        return JacobianReport(
-            spectrum=spectrum,
-            residual=residual,
-            eigenvalues=eigenvalues,
-            tail=tail,
-            status=Status(message=spectrum.status.message) if usable else spectrum.status,
+        first_or_last = self.finishing or not self.history.records
+        return jacobian_report(
+            network,
+            x,
+            at=at,
+            sigma=self.sigma,
+            rtol=self.rtol,
+            max_products=_MAX_PRODUCTS,
+            whole=first_or_last and network.n_in <= _WHOLE_VALUES,
         )
 
     def figures(self, result: JacobianReport) -> Mapping[str, "Figure"]:  # noqa: D102
-        from fpstab.jacobian.plots import plot_cloud
-
         figures = {"leading_eigenvalues": figure_of(result.spectrum.plot())}
-        if result.eigenvalues is not None:
-            figures["eigenvalues"] = figure_of(plot_cloud(result.eigenvalues))
+        if result.cloud is not None:
+            figures["eigenvalues"] = figure_of(result.cloud.plot())
         return figures
 
     def histograms(self, result: JacobianReport) -> Mapping[str, Tensor]:  # noqa: D102
         rho = result.spectrum.rho
         return {"rho": rho[rho.isfinite()]} if bool(rho.isfinite().any()) else {}
-
-
-def _whole_spectrum(network: SelfMap, x: Tensor) -> tuple[Tensor | None, TailVerdict | None]:
-    """All eigenvalues of J at one point, and the verdict on those of JJᵀ."""
-    matrix = jacobian_matrix(network, x)[0].cpu()
-    if not bool(matrix.isfinite().all()):
-        return None, None
-    verdict = tail_verdict(matrix, throw=False)
-    return torch.linalg.eigvals(matrix), verdict if verdict.status.ok else None

@@ -1,12 +1,10 @@
 """What the monitors of maps share: the part of the network that they study, and the points."""
 
-from typing import Any
-
 from torch import Tensor
 
 from fpstab.callbacks._lightning import LightningModule
 from fpstab.callbacks.probe import Probe
-from fpstab.maps import SelfMap, first_tensor
+from fpstab.maps import SelfMap, first_tensor, part_of
 
 
 def check_path(module: LightningModule, path: str | None, monitor: str) -> None:
@@ -15,13 +13,10 @@ def check_path(module: LightningModule, path: str | None, monitor: str) -> None:
     Raises:
         ValueError: If the module has no such part; the message lists the parts it has where the path ends.
     """
-    found: Any = module
-    for i, part in enumerate(path.split(".") if path else ()):
-        if not hasattr(found, part):
-            where = ".".join([type(module).__name__, *path.split(".")[:i]]) if path else ""
-            parts = ", ".join(name for name, _ in found.named_children()) if hasattr(found, "named_children") else ""
-            raise ValueError(f"{monitor}(map={path!r}): {where} has no {part!r}. It has: {parts or 'no parts'}.")
-        found = getattr(found, part)
+    try:
+        part_of(module, path)
+    except ValueError as error:
+        raise ValueError(f"{monitor}(map={path!r}): {error}") from None
 
 
 def check_size(size: int) -> None:

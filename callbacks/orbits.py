@@ -4,19 +4,22 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from fpstab import guard
 from fpstab.callbacks._lightning import LightningModule, Trainer
 from fpstab.callbacks.base import Monitor
 from fpstab.callbacks.every import Every
+from fpstab.callbacks.maps import check_path
 from fpstab.callbacks.probe import Probe
-from fpstab.maps import first_tensor
+from fpstab.maps import first_tensor, part_of
 from fpstab.orbits import (
     PRESETS,
     OrbitReport,
     Orbits,
+    head_constants,
+    head_of,
     observe,
     orbit_report,
     plot_chains,
@@ -25,13 +28,12 @@ from fpstab.orbits import (
     plot_pairs,
     plot_shadowing,
 )
+from fpstab.orbits.heads import Lip
 from fpstab.orbits.reports import PresetName
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-Lip = Literal["exact", "cvxpy"]
 
 _MOST_STRIPS = 10
 
@@ -60,7 +62,8 @@ class OrbitMonitor(Monitor[OrbitReport]):
             first batch where that cannot be); `"batch"`, the first batch; or a dataset of `(image, label)`.
         n_points: How many images, at most.
         lip: Lip(g): `"exact"` (a linear head in closed form; one with hidden layers by fpstab's certified LipSDP) or
-            `"cvxpy"` (LipSDP by cvxpy, a linear head behind an identity layer, as paper 5 has it; see `head_constants`);
+            `"cvxpy"` (LipSDP by cvxpy, a linear head behind an identity layer, as paper 5 has it; see
+            `fpstab.orbits.head_constants`);
             `None`: not at all.
         lip_head: Dotted path of the head within `map`; by default the last of its children that has parameters.
         same_class: Whether pseudo-orbits and tracers keep to one class.
@@ -73,7 +76,7 @@ class OrbitMonitor(Monitor[OrbitReport]):
         orbits: The observations of the last measurement (first process).
 
     Raises:
-        ValueError: If an argument is out of range, at construction.
+        ValueError: If an argument is out of range, at construction; if `map` leads nowhere, at setup.
         TypeError: If an argument is of the wrong type.
 
     >>> from pytorch_lightning import Trainer
@@ -127,6 +130,10 @@ class OrbitMonitor(Monitor[OrbitReport]):
             same_class,
         )
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: D102
+        super().setup(trainer, pl_module, stage)
+        check_path(pl_module, self.map, type(self).__name__)
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: D102
         if self.points == "validation" and self.probe is not None and not self.probe.ready:
             with guard.untouched(pl_module):  # transforms may draw random numbers
@@ -168,77 +175,6 @@ class OrbitMonitor(Monitor[OrbitReport]):
     def _images(self) -> Tensor:
         assert self.probe is not None
         return first_tensor(self.probe.batch)
-
-
-def part_of(module: nn.Module, path: str) -> nn.Module:
-    """The part of a module at a dotted path; the module itself for an empty one.
-
-    Raises:
-        ValueError: If the path leads nowhere, or to no module.
-    """
-    part: Any = module
-    for name in path.split(".") if path else ():
-        if not hasattr(part, name):
-            children = ", ".join(child for child, _ in part.named_children()) or "no parts"
-            raise ValueError(f"{path!r} leads nowhere: {type(part).__name__} has no {name!r}, but {children}.")
-        part = getattr(part, name)
-    if not isinstance(part, nn.Module):
-        raise ValueError(f"{path!r} is a {type(part).__name__}: expected a module.")
-    return part
-
-
-def head_of(network: nn.Module, path: str | None) -> nn.Module:
-    """The head of a network: the part at a dotted path, or the last of its children that has parameters.
-
-    Raises:
-        ValueError: If there is none.
-    """
-    return part_of(network, path) if path else _last_child(network)
-
-
-def head_constants(head: nn.Module, lip: Lip) -> dict[str, Any]:
-    """Lip(g) of a head, to the logits and to the probabilities.
-
-    LipSDP-Neuron behind an identity layer as wide as the state, as paper 5 has it, is out of reach of a conic solver. Its
-    optimum for W and for RᵀQᵀ = W (Q with orthonormal columns) is max|slope|·σ_max, and that of Rᵀ; so the program is
-    solved for Rᵀ, which has as many neurons as there are classes.
-
-    Args:
-        head: Linear, or one that `fpstab.lipschitz` can bound.
-        lip: `"exact"` or `"cvxpy"`.
-
-    Returns:
-        A `fpstab.lipschitz.LipschitzBound` each for `"logits"` and `"probabilities"`.
-
-    Raises:
-        ValueError: If the head has a layer that is not supported, or is too large for the solver.
-    """
-    from fpstab.lipschitz import head_by_lipsdp, head_lipschitz, lipschitz_bound
-
-    if not isinstance(head, nn.Linear):
-        backend = "native" if lip == "exact" else "cvxpy"
-        return {
-            "logits": lipschitz_bound(head, backend=backend, throw=False),
-            "probabilities": lipschitz_bound(head, head="softmax", backend=backend, throw=False),
-        }
-    weight = head.weight.detach()
-    if lip == "exact":
-        return {"logits": head_lipschitz(weight), "probabilities": head_lipschitz(weight, softmax=True)}
-    reduced = torch.linalg.qr(weight.double().cpu().T, mode="r").R.T
-    return {
-        "logits": head_by_lipsdp(reduced, throw=False),
-        "probabilities": head_by_lipsdp(reduced, head="softmax", throw=False),
-    }
-
-
-def _last_child(network: nn.Module) -> nn.Module:
-    """The last of the children that has parameters: in most networks the head."""
-    children = [child for child in network.children() if any(True for _ in child.parameters())]
-    if not children:
-        raise ValueError(
-            f"{type(network).__name__} has no part with parameters: name its head, lip_head=…, or lip=None."
-        )
-    return children[-1]
 
 
 def _validation_images(trainer: Trainer, count: int) -> Any:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
+_EVERY = 10  # measurements
 _FIRST_COST = 0.5  # seconds that the first figure is taken to cost, matplotlib's import included
 _SLACK = 1.25  # on what the last ones will cost: the last measurement is made whatever it costs
 
@@ -45,9 +46,10 @@ class Pictures(Generic[R]):
         """Have nothing drawn but this."""
         self._waiting = {step: result}
 
-    def queue(self, step: int, result: R) -> None:
-        """Have the result of a step drawn at the next occasion."""
-        self._waiting[step] = result
+    def queue(self, step: int, result: R, number: int) -> None:
+        """Have the result of a step drawn at the next occasion, if its number is the first of every ten."""
+        if number % _EVERY == 1:
+            self._waiting[step] = result
 
     def draw(
         self,

@@ -260,6 +260,30 @@ def as_map(target: SelfMap | nn.Module | Callable[..., Any], points: Any) -> Sel
     return target if isinstance(target, SelfMap) else SelfMap(target, points)
 
 
+def part_of(module: Any, path: str | None) -> Any:
+    """The part, or the method, of a module at a dotted path, without what `torch.compile` has wrapped around it.
+
+    Args:
+        module: Where the path begins; returned for an empty path or `None`.
+        path: E.g. `"net.encoder"`, `"net.decode"`.
+
+    Raises:
+        ValueError: If the path leads nowhere; the message lists the parts that there are where it ends.
+
+    >>> part_of(nn.Sequential(nn.Linear(2, 2), nn.Tanh()), "1")
+    Tanh()
+    """
+    name = type(module).__name__
+    for step in path.split(".") if path else ():
+        if not hasattr(module, step):
+            children = [child for child, _ in module.named_children()] if isinstance(module, nn.Module) else []
+            raise ValueError(f"{name} has no {step!r}. It has: {', '.join(children) or 'no parts'}.")
+        module = getattr(module, step)
+        module = getattr(module, "_orig_mod", module)
+        name = f"{name}.{step}"
+    return module
+
+
 def first_tensor(batch: Any) -> Tensor:
     """The first tensor of a batch: of `(x, y)` it is `x`, of `{"label": y, "image": x}` the first of floats.
 
@@ -297,12 +321,11 @@ def _resolve(target: Any, path: str | None) -> tuple[nn.Module | None, Callable[
     """The copied module (if there is one), what is called, and its name."""
     name = type(target).__name__ if isinstance(target, nn.Module) else getattr(target, "__name__", "the map")
     target = getattr(target, "_orig_mod", target)
-    for part in path.split(".") if path else ():
-        if not hasattr(target, part):
-            raise ValueError(f"path={path!r}: {name} has no {part!r}. {_parts(target)}")
-        target = getattr(target, part)
-        target = getattr(target, "_orig_mod", target)  # what torch.compile has wrapped
-        name = f"{name}.{part}"
+    if path:
+        try:
+            target, name = part_of(target, path), f"{name}.{path}"
+        except ValueError as error:
+            raise ValueError(f"path={path!r}: {error}") from None
     if isinstance(target, nn.Module):
         module = _evaluation_copy(target, name)
         return module, module, name
@@ -313,11 +336,6 @@ def _resolve(target: Any, path: str | None) -> tuple[nn.Module | None, Callable[
     if not callable(target):
         raise TypeError(f"{name}: expected a module or a callable, got {type(target).__name__}.")
     return None, target, name
-
-
-def _parts(target: Any) -> str:
-    children = [name for name, _ in target.named_children()] if isinstance(target, nn.Module) else []
-    return f"It has {', '.join(children)}." if children else "It has no parts."
 
 
 def _evaluation_copy(module: nn.Module, name: str) -> nn.Module:

@@ -114,7 +114,10 @@ def plot_images(found: FixedPoints) -> "Figure":
         ax.set_axis_off()
     for i, (ax, image) in enumerate(zip(axes, found.images()[:n], strict=False)):
         ax.imshow(_picture(image), cmap="gray", interpolation="nearest")
-        ax.set_title(f"{found.kind[i]}\nρ {float(found.rho[i]):.3g}, {int(found.n_starts[i])} starts", fontsize=6)
+        starts = int(found.n_starts[i])
+        ax.set_title(
+            f"{found.kind[i]}\nρ {float(found.rho[i]):.3g}, {starts} start{'' if starts == 1 else 's'}", fontsize=6
+        )
     more = f" (the first {n})" if n < len(found) else ""
     figure.suptitle(f"{_title(found)}{more}", fontsize="medium", y=1 - 0.05 / rows)
     return figure

@@ -12,6 +12,7 @@ from fpstab.jacobian.contraction import ContractionBracket, contraction_bracket
 from fpstab.jacobian.lyapunov import LyapunovExponents, lyapunov_exponents
 from fpstab.jacobian.norms import JacobianNorm, jacobian_norm
 from fpstab.jacobian.products import JacobianProducts, jacobian_matrix
+from fpstab.jacobian.reports import JacobianReport, jacobian_report
 from fpstab.jacobian.spectra import JacobianSpectrum, jacobian_spectrum
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "EigenvalueCloud",
     "JacobianNorm",
     "JacobianProducts",
+    "JacobianReport",
     "JacobianSpectrum",
     "LyapunovExponents",
     "SingularValueCloud",
@@ -28,6 +30,7 @@ __all__ = [
     "jacobian_eigenvalues",
     "jacobian_matrix",
     "jacobian_norm",
+    "jacobian_report",
     "jacobian_singular_values",
     "jacobian_spectrum",
     "jacobian_tails",

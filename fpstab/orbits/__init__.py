@@ -1,6 +1,7 @@
 """Orbits of images through a network's blocks, and their g-expansive and g-shadowing constants (paper 5)."""
 
 from fpstab.orbits.expansive import Constant, Expansivity, Pair, expansivity
+from fpstab.orbits.heads import head_constants, head_of
 from fpstab.orbits.observations import Orbits, observe
 from fpstab.orbits.plots import plot_chains, plot_dots, plot_matrix, plot_pairs, plot_shadowing
 from fpstab.orbits.probes import Probe, fit_probes
@@ -27,6 +28,8 @@ __all__ = [
     "StabilityEstimate",
     "expansivity",
     "fit_probes",
+    "head_constants",
+    "head_of",
     "observe",
     "orbit_report",
     "plot_chains",

@@ -69,8 +69,8 @@ def test_attach_and_look(tmp_path):
     assert events.Histograms("fpstab/jacobian/rho")[-1].histogram_value.num == 8
 
     lines = [json.loads(line) for line in (tmp_path / "lightning_logs/version_0/fpstab.jsonl").read_text().splitlines()]
-    assert len(lines[-1]["result"]["eigenvalues"]) == 24
-    assert lines[2]["result"]["eigenvalues"] is None
+    assert len(lines[-1]["result"]["cloud"]["eigenvalues"][0]) == 24
+    assert lines[2]["result"]["cloud"] is None
     np.testing.assert_allclose(lines[-1]["result"]["spectrum"]["rho"], after, rtol=1e-5)
 
 

@@ -50,7 +50,7 @@ def test_nothing_is_held_back_for_what_will_not_fit(clock):
 
 def test_what_waits_is_drawn_when_the_budget_allows(clock):
     budget, pictures, recorder = started(0.1), Pictures(), Recorder()
-    pictures.queue(3, "result")
+    pictures.queue(3, "result", 1)
     render = {"result": {"spectra": Figure()}}.__getitem__
     assert not pictures.draw(trainer(5), "p/", render, recorder, budget, 0.0)
     clock[0] = 5.0
@@ -61,7 +61,15 @@ def test_what_waits_is_drawn_when_the_budget_allows(clock):
 
 def test_only_the_last(clock):
     budget, pictures, recorder = Budget(None), Pictures(), Recorder()
-    pictures.queue(3, "old")
+    pictures.queue(3, "old", 1)
     pictures.only(9, "new")
     assert pictures.draw(trainer(9), "p/", lambda result: {result: Figure()}, recorder, budget, 0.0)
     assert recorder.drawn == [("p/new", 9)]
+
+
+def test_the_first_of_every_ten_is_drawn():
+    pictures, recorder = Pictures(), Recorder()
+    for number in range(1, 22):
+        pictures.queue(number, str(number), number)
+    assert pictures.draw(trainer(21), "", lambda result: {result: Figure()}, recorder, Budget(None), 0.0)
+    assert recorder.drawn == [("1", 1), ("11", 11), ("21", 21)]

@@ -58,7 +58,7 @@ def test_images(shape):
     assert picture.shape == ((2, 3, 3) if shape[0] == 3 and len(shape) == 3 else (2, 3))
     if picture.ndim == 2:
         assert np.allclose(picture.ravel(), found.points[0])
-    assert "1 starts" in shown[0].get_title()
+    assert "1 start" in shown[0].get_title()
     assert found.images().shape == (5, *shape)
     assert found.points.shape == (5, n)
 
