@@ -158,9 +158,8 @@ def _network(model: "nn.Module", path: str) -> "nn.Module":
 
 
 def _measure(network: "nn.Module", images: "Dataset[Any]", arguments: argparse.Namespace) -> "OrbitReport":
-    from fpstab.callbacks.orbits import head_constants, head_of
     from fpstab.lipschitz import head_lipschitz
-    from fpstab.orbits import PRESETS, fit_probes, observe, orbit_report
+    from fpstab.orbits import PRESETS, fit_probes, head_constants, head_of, observe, orbit_report
 
     blocks = arguments.blocks or "blocks.*"
     head: Any = "final"

@@ -134,7 +134,7 @@ def test_one_that_has_no_chain(capsys):
         (("--config", "nothing_of_the_kind"), "no configuration of this name is shipped"),
         (("--blocks", "layers.*"), "matches no module of EqualWidthResNet"),
         (("--map", "net.stem.9"), "there is no such part"),
-        (("--lip-head", "tail"), "'tail' leads nowhere"),
+        (("--lip-head", "tail"), "has no 'tail'"),
         (("--n-images", "1"), "expected an integer from 2 on"),
     ],
 )
