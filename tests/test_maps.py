@@ -96,7 +96,9 @@ def test_a_callable_is_used_as_it_is():
 
 
 def test_a_wrong_path_names_the_parts():
-    with pytest.raises(ValueError, match=r"path='decoded': Autoencoder has no 'decoded'\. It has: corrupt, encoder, decoder"):
+    with pytest.raises(
+        ValueError, match=r"path='decoded': Autoencoder has no 'decoded'\. It has: corrupt, encoder, decoder"
+    ):
         SelfMap(Autoencoder((4, 2)), points(1, 4), path="decoded")
 
 
