@@ -14,6 +14,7 @@ from fpstab.callbacks.lipschitz import LipschitzMonitor
 from fpstab.callbacks.orbits import OrbitMonitor
 from fpstab.callbacks.probe import Probe
 from fpstab.callbacks.sinks import read_lines
+from fpstab.callbacks.stability import StabilityMonitor
 
 __all__ = [
     "ESDMonitor",
@@ -26,5 +27,6 @@ __all__ = [
     "OrbitMonitor",
     "Probe",
     "SkipNonFiniteSteps",
+    "StabilityMonitor",
     "read_lines",
 ]

@@ -26,6 +26,7 @@ SOFTMAX = 0.5
 """The Lipschitz constant of softmax in l2."""
 
 _EXACT = 2e-8
+_OVERHEAD, _SECONDS = 0.2, 1.4e-8  # of a solution, for the size n of the matrix inequality: a + b n³
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,6 +116,20 @@ class LipschitzBound:
         return axes
 
 
+def seconds_to_solve(problem: Problem) -> float:
+    """Roughly how long the native solver takes for LipSDP of a network, on one core.
+
+    >>> from fpstab.lipschitz.problem import feedforward
+    >>> seconds_to_solve(feedforward([[[0.5]], [[2.0]]], (0.0, 1.0))) < 1
+    True
+    """
+    if isinstance(problem, Feedforward):
+        hidden, ends = sum(problem.sizes[1:-1]), (*problem.sizes[:2], *problem.sizes[-2:])
+    else:
+        hidden, ends = problem.n_hidden, (problem.n_in, problem.n_out)
+    return _OVERHEAD + _SECONDS * (hidden + min(ends)) ** 3 if hidden else _OVERHEAD
+
+
 def lipschitz_bound(
     network: nn.Module | Problem | Sequence[ArrayLike | Tensor],
     *,
@@ -161,7 +176,7 @@ def lipschitz_bound(
     (True, True)
     """
     begun = time.perf_counter()
-    _check_arguments(form, head, backend, rtol, time_limit)
+    check_arguments(form, head, backend, rtol, time_limit)
     deadline = None if time_limit is None else time.monotonic() + time_limit
     sampled = math.nan
     if isinstance(network, nn.Module):
@@ -183,7 +198,15 @@ def lipschitz_bound(
     return bound
 
 
-def _check_arguments(form: str, head: str | None, backend: str, rtol: float, time_limit: float | None) -> None:
+def check_arguments(
+    form: str, head: str | None, backend: str = "native", rtol: float = 1e-7, time_limit: float | None = None
+) -> None:
+    """Refuse what `lipschitz_bound` cannot be asked for.
+
+    Raises:
+        ValueError: If an argument is unknown or out of range.
+        ModuleNotFoundError: If the solver of `backend` is not installed.
+    """
     if str(form).startswith("network"):
         raise ValueError(
             f"form={form!r} is refused: LipSDP-Network couples neurons and is not a bound. For relu(x) - relu(x - 1), "

@@ -11,6 +11,7 @@ from fpstab import guard
 from fpstab.fixed_points import find_fixed_points
 from fpstab.jacobian import affine_map
 from fpstab.jacobian.chains import Dense, NotAChain, evaluate_chain, read_chain
+from fpstab.lipschitz.bounds import seconds_to_solve
 from fpstab.lipschitz.extraction import UnsupportedLayer, extract, sample_shape
 from fpstab.lipschitz.problem import Feedforward, General
 from fpstab.maps import SelfMap
@@ -25,7 +26,7 @@ from fpstab.stability.certificates import (
     refused,
     sector_products,
 )
-from fpstab.stability.local import local_certificate
+from fpstab.stability.local import MAX_INPUTS, local_certificate
 from fpstab.stability.quadratic import multiplier_certificate, vertex_certificate
 
 if TYPE_CHECKING:
@@ -139,6 +140,7 @@ def stability_criteria(
     *,
     points: Any = None,
     quadratic: bool = True,
+    time_limit: float | None = None,
     generator: torch.Generator | None = None,
     throw: bool = True,
 ) -> StabilityReport:
@@ -159,7 +161,9 @@ def stability_criteria(
         example: A batch in its input shape `[B, *shape]`; needed where its first layer does not tell the shape.
         points: Where the diagnostics look, and where the search for fixed points starts; by default 64 points uniform
             in [−6, 6]^n.
-        quadratic: Whether to solve the semidefinite programs of R3 and R4 (about 0.1 s each for some ten neurons).
+        quadratic: Whether to solve the semidefinite programs of R3 and R4 (about 0.1 s each for some ten neurons; that of
+            `R3-lipsdp` a second for some hundred).
+        time_limit: Seconds for the program of `R3-lipsdp`; not attempted if it would take longer, by an estimate.
         generator: Draws the points; by default one with seed 0.
         throw: Raise where a layer is not understood; otherwise say so in the status.
 
@@ -192,7 +196,7 @@ def stability_criteria(
     layers = _layers(net, function, zeros)
     problem = _problem(net, zeros)
     domain = f"all of R^{function.n_in}"
-    certificates = tuple(_attempts(net, function, layers, problem, x, domain, quadratic))
+    certificates = tuple(_attempts(net, function, layers, problem, x, domain, quadratic, time_limit))
     status = OK
     if isinstance(problem, UnsupportedLayer):
         status = Status("unsupported", str(problem))
@@ -209,6 +213,7 @@ def _attempts(
     x: Tensor,
     domain: str,
     quadratic: bool,
+    time_limit: float | None,
 ) -> Iterator[StabilityCertificate]:
     about = "f is the network in evaluation mode, in real arithmetic with the stored weights, taken as exact numbers"
     unbiased = f"{about}; it has no biases, and each activation has σ(0) = 0."
@@ -217,7 +222,8 @@ def _attempts(
         yield refused("R1", str(problem), any_bias)
     else:
         yield from norm_products(problem, domain, any_bias)
-        yield _lipsdp(problem, domain, any_bias)
+        if quadratic:
+            yield _lipsdp(problem, domain, any_bias, time_limit)
     if isinstance(layers, str) or (jump := discontinuous(layers)):
         why = (
             f"the network is no chain of dense layers ({layers})"
@@ -235,13 +241,22 @@ def _attempts(
         for attempt in (multiplier_certificate, vertex_certificate):
             yield attempt(layers, "sector", domain, unbiased)
             yield attempt(layers, "contraction", domain, any_bias)
-    for index, point in enumerate(_attracting(function, x)):
-        yield local_certificate(layers, point.numpy(), f"R5-{index}", any_bias)
+    if function.n_in > MAX_INPUTS:
+        yield refused("R5", f"more than {MAX_INPUTS} inputs", any_bias, "local")
+    else:
+        for index, point in enumerate(_attracting(function, x)):
+            yield local_certificate(layers, point.numpy(), f"R5-{index}", any_bias)
     yield no_nonzero_fixed_point(layers, domain, unbiased)
 
 
-def _lipsdp(problem: Feedforward | General, domain: str, hypothesis: str) -> StabilityCertificate:
-    proof = certify_contraction(problem)
+def _lipsdp(
+    problem: Feedforward | General, domain: str, hypothesis: str, time_limit: float | None
+) -> StabilityCertificate:
+    expected = seconds_to_solve(problem)
+    if time_limit is not None and expected > time_limit:
+        why = f"the program would take about {expected:.2g} s, more than time_limit={time_limit:.3g}"
+        return refused("R3-lipsdp", why, hypothesis)
+    proof = certify_contraction(problem, time_limit=time_limit)
     holds = proof.holds and proof.value < LARGEST
     statement = proof.statement if holds or not proof.holds else f"Not proved: {proof.value:.6g} is not below 1 − 1e-4."
     return StabilityCertificate("R3-lipsdp", holds, proof.value, statement, hypothesis, domain)

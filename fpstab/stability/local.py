@@ -14,7 +14,7 @@ from fpstab.rounding import Array, Ball, spectral_norm, sqrt_up, up
 from fpstab.stability.certificates import LARGEST, StabilityCertificate, is_positive, judged, printed_up, refused
 from fpstab.stability.quadratic import decreases
 
-_MAX_INPUTS = 64
+MAX_INPUTS = 64
 _RADII = (1.0, 0.3, 0.1, 0.03, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
 _ROUNDING = 1e-13  # relative and absolute; more than float64 loses in a value or a derivative of an activation
 
@@ -37,8 +37,8 @@ def local_certificate(layers: Sequence[Dense], point: Array, name: str, hypothes
     In the norm |x|_P = √(xᵀPx), P from a Lyapunov equation of the Jacobian at the point, the Jacobians in the region
     are enclosed and proved to have norms ≤ q < 1, and the residual |f(x̂) − x̂|_P to be at most (1 − q) times the radius.
     """
-    if layers[0].weight.shape[1] > _MAX_INPUTS:
-        return refused(name, f"more than {_MAX_INPUTS} inputs", hypothesis, "local")
+    if layers[0].weight.shape[1] > MAX_INPUTS:
+        return refused(name, f"more than {MAX_INPUTS} inputs", hypothesis, "local")
     for layer in layers:
         if layer.activation is not None and not _is_known(layer.activation):
             return refused(name, f"the derivative of {layer.name} has no enclosure here", hypothesis, "local")

@@ -10,13 +10,14 @@ from torch import Tensor
 from fpstab.activations import ActivationInfo
 from fpstab.jacobian import AffineMap, affine_map
 from fpstab.jacobian.elementwise import Mode
-from fpstab.maps import SelfMap, analysis_modes
+from fpstab.maps import SelfMap
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from fpstab.stability.attractors import Attractor
+    from fpstab.stability.certificates import StabilityCertificate
     from fpstab.stability.criteria import Diagnostics
+    from fpstab.stability.portraits import PhasePortrait
 
 _BLUE, _RED, _GREY = "#4c72b0", "#c44e52", "#777777"
 _VERDICTS = {"contractive": "#2c7a3f", "nonexpansive": "#79b486", "sector": "#e0c04c", "expansive": _RED, "discontinuous": _GREY}  # fmt: skip
@@ -72,61 +73,45 @@ def plot_eigenvalues(affine: AffineMap, ax: "Axes | None" = None) -> "Axes":
     return affine.plot(ax)
 
 
-def plot_phase_portrait(
-    map: SelfMap,  # noqa: A002
-    ax: "Axes | None" = None,
-    *,
-    attractor: "Attractor | None" = None,
-    starts: Any = None,
-    steps: int = 60,
-    arrows: int = 24,
-    reach: float = 6.0,
-) -> "Axes":
-    """Draw a map of the plane: arrows f(x) − x, orbits, and fixed points (paper 3, Figure 6).
-
-    Args:
-        map: A map of the plane to itself.
-        ax: Where to draw; by default on a new figure.
-        attractor: Whose fixed points (attracting ones filled) and label are drawn.
-        starts: Of orbits `[S, 2]`; by default 16 on a circle.
-        steps: Of each orbit.
-        arrows: A side.
-        reach: Half the side.
-
-    Raises:
-        ValueError: If the map is none of the plane.
-    """
+def plot_portrait(portrait: "PhasePortrait", ax: "Axes | None" = None) -> "Axes":
+    """Draw a map of the plane: directions of f(x) − x, orbits, and fixed points (paper 3, Figure 6)."""
     ax = _axes(ax)
-    if (map.n_in, map.n_out) != (2, 2):
-        raise ValueError(
-            f"A phase portrait needs a map of the plane; {map.name} maps {map.n_in} values to {map.n_out}."
-        )
-    angle = torch.arange(16, dtype=torch.float64) * (2 * torch.pi / 16)
-    first = 0.9 * reach * torch.stack((angle.cos(), angle.sin()), 1) if starts is None else starts
-    grid = map.flatten(plane(arrows, reach))
-    with analysis_modes(), torch.no_grad():
-        field = (map(grid) - grid).cpu().numpy()
-        path = [map.flatten(first)]
-        for _ in range(steps):
-            path.append(map(path[-1]))
-    orbits = torch.stack(path, 1).cpu().numpy()
-    length = np.linalg.norm(field, axis=1, keepdims=True)
-    unit = np.divide(field, length, out=np.zeros_like(field), where=length > 0)
-    where = grid.cpu().numpy()
+    where, step, reach = portrait.grid.numpy(), portrait.step.numpy(), portrait.reach
+    length = np.linalg.norm(step, axis=1, keepdims=True)
+    unit = np.divide(step, length, out=np.zeros_like(step), where=length > 0)
     ax.quiver(where[:, 0], where[:, 1], unit[:, 0], unit[:, 1], color=_GREY, alpha=0.5, width=0.002)
-    for orbit in orbits:
+    for orbit in portrait.orbits.numpy():
         inside = np.isfinite(orbit).all(1) & (np.abs(orbit) <= 10 * reach).all(1)
         stop = len(orbit) if inside.all() else int(np.argmin(inside))
         ax.plot(orbit[:stop, 0], orbit[:stop, 1], lw=0.7, marker=".", ms=2, color=_BLUE)
-    if attractor is not None:
-        points = attractor.fixed_points.points.numpy()
-        for point, kind in zip(points, attractor.fixed_points.kind, strict=True):
-            face = _RED if kind == "attracting" else "none"
-            ax.plot(*point, marker="o", ms=6, mfc=face, mec=_RED, ls="none")
-        ax.set_title(attractor.label, fontsize="medium")
+    attracting = set(portrait.attracting.tolist())
+    for index, point in enumerate(portrait.fixed_points.numpy()):
+        ax.plot(*point, marker="o", ms=6, mfc=_RED if index in attracting else "none", mec=_RED, ls="none")
+    ax.set_title(portrait.label, fontsize="medium")
     ax.set_xlim(-reach, reach)
     ax.set_ylim(-reach, reach)
     return _plane_axes(ax)
+
+
+def plot_certificates(certificates: "Sequence[StabilityCertificate]", ax: "Axes | None" = None) -> "Axes":
+    """Draw the value of each global certificate that has one: left of the line it holds."""
+    ax = _axes(ax)
+    known = [each for each in certificates if each.scope == "global" and np.isfinite(each.value)]
+    for row, each in enumerate(known):
+        colour = _VERDICTS["contractive"] if each.holds else _GREY
+        ax.plot([each.value], [row], marker="o", color=colour, ls="none")
+        ax.annotate(
+            f"{each.value:.3g}", (each.value, row), (0, 6), textcoords="offset points", ha="center", fontsize="small"
+        )
+    ax.axvline(1.0, lw=1, ls=":", color=_RED)
+    ax.set_yticks(range(len(known)), [each.name for each in known], fontsize="small")
+    ax.set_ylim(-0.7, max(len(known), 1) - 0.3)
+    if known and min(each.value for each in known) > 0:
+        ax.set_xscale("log")
+    ax.set_xlabel("value (below 1: proved)")
+    held = [each.name for each in known if each.holds]
+    ax.set_title(f"stable: proved by {', '.join(held)}" if held else "nothing is proved", fontsize="medium", wrap=True)
+    return ax
 
 
 def plot_activations(infos: Sequence[ActivationInfo], ax: "Axes | None" = None) -> "Axes":

@@ -8,7 +8,7 @@ import pytest
 import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 
-from fpstab.callbacks import ESDMonitor, Every, FixedPointMonitor, JacobianMonitor
+from fpstab.callbacks import ESDMonitor, Every, FixedPointMonitor, JacobianMonitor, LipschitzMonitor, StabilityMonitor
 from tests.callbacks.toys import loaders, task, trainer
 
 
@@ -54,8 +54,10 @@ def test_training_is_bit_identical(tmp_path, workers, every):
     [
         lambda: JacobianMonitor(map="net", size=4, sigma=True, budget=None),
         lambda: FixedPointMonitor(map="net", size=4, max_iter=50, budget=None),
+        lambda: LipschitzMonitor(map="net", size=4, budget=None),
+        lambda: StabilityMonitor(map="net", size=4, budget=None),
     ],
-    ids=["jacobian", "fixed_points"],
+    ids=["jacobian", "fixed_points", "lipschitz", "stability"],
 )
 def test_the_monitors_of_maps_change_no_bit_either(tmp_path, monitor):
     alone = final_state(tmp_path / "alone", [], 0)

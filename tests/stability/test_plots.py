@@ -6,8 +6,8 @@ from torch import nn
 
 from fpstab.jacobian import affine_map
 from fpstab.maps import SelfMap
-from fpstab.stability import activation_info, classify_attractor, stability_criteria
-from fpstab.stability.plots import plane, plot_activations, plot_eigenvalues, plot_phase_portrait, plot_regions
+from fpstab.stability import activation_info, classify_attractor, phase_portrait, stability_criteria
+from fpstab.stability.plots import plane, plot_activations, plot_certificates, plot_eigenvalues, plot_regions
 
 
 def net():
@@ -43,11 +43,11 @@ def test_eigenvalues():
 
 def test_phase_portrait():
     function = SelfMap(net(), torch.zeros(1, 2))
-    ax = plot_phase_portrait(function, attractor=classify_attractor(function), steps=10)
+    ax = phase_portrait(function, attractor=classify_attractor(function), steps=10).plot()
     assert ax.get_title() == "multiple"
     assert len(ax.lines) == 16 + 2  # orbits, and the two fixed points that attract
     with pytest.raises(ValueError, match="maps 3 values"):
-        plot_phase_portrait(SelfMap(nn.Linear(3, 3), torch.zeros(1, 3)))
+        phase_portrait(SelfMap(nn.Linear(3, 3), torch.zeros(1, 3)))
 
 
 def test_activations():
@@ -64,3 +64,13 @@ def test_diagnostics():
     ax = report.diagnostics.plot()
     assert "diagnostic" in ax.get_title()
     assert len(ax.collections[0].get_offsets()) == 64
+
+
+def test_certificates():
+    certificates = stability_criteria(net()).certificates
+    ax = plot_certificates(certificates)
+    known = [each for each in certificates if each.scope == "global" and np.isfinite(each.value)]
+    assert [label.get_text() for label in ax.get_yticklabels()] == [each.name for each in known]
+    drawn = [float(line.get_xdata()[0]) for line in ax.lines if line.get_marker() == "o"]
+    assert drawn == [each.value for each in known]
+    assert ax.get_title() == "nothing is proved"
