@@ -77,7 +77,7 @@ class Monitor(Callback, Generic[R]):
             raise ValueError(f"name={name!r}: expected letters, digits, '_' and '-'.")
         self.every, self.strict, self.probe = every, strict, probe
         self._budget, self._notices, self._watchers = Budget(budget), Notices(), Watchers()
-        self._sinks = Sinks(self._notices)
+        self._sinks = Sinks(self.analysis, self._notices)
         self._cost, self.finishing = 0.0, False  # seconds of the last measurement
         self._forget()
 

@@ -5,7 +5,7 @@ import io
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from fpstab.callbacks._lightning import LightningModule, Trainer
+from fpstab.callbacks.board import write_layout, write_meanings
 from fpstab.callbacks.notices import Notices
 
 if TYPE_CHECKING:
@@ -22,18 +23,29 @@ FILE_NAME = "fpstab.jsonl"
 
 
 class Sinks:
-    """Writes on the first process only; what cannot be written is said once and never stops training."""
+    """Writes on the first process only; what cannot be written is said once and never stops training.
 
-    def __init__(self, notices: Notices) -> None:
+    Args:
+        analysis: What the quantities are of.
+        notices: Where what cannot be written is said.
+    """
+
+    def __init__(self, analysis: str, notices: Notices) -> None:
         self.path: Path | None = None
-        self._notices = notices
+        self._analysis, self._notices = analysis, notices
+        self._known: set[str] = set()  # keys whose meaning the loggers have been told
 
     def open(self, trainer: Trainer) -> None:
-        """Find the log folder. To be called on every process."""
+        """Find the log folder, and arrange the charts of all monitors. To be called on every process."""
         folder = trainer.log_dir or trainer.default_root_dir
-        self.path = None
-        if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            self.path = Path(os.fspath(folder)) / FILE_NAME
+        self.path, self._known = None, set()
+        if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        self.path = Path(os.fspath(folder)) / FILE_NAME
+        monitors = [each for each in trainer.callbacks if isinstance(getattr(each, "_sinks", None), Sinks)]  # type: ignore[attr-defined]
+        if monitors and monitors[0]._sinks is self:
+            for logger in trainer.loggers:
+                self._try(write_layout, logger, [(each.analysis, each.name) for each in monitors])
 
     def line(self, record: Mapping[str, Any]) -> None:
         """Append one record to `fpstab.jsonl` in a single write; a line that a crash cut short is closed first."""
@@ -75,29 +87,36 @@ class Sinks:
                 )
                 if phase == "epoch":
                     del direct[key]
+        first = {key: value for key, value in direct.items() if key not in self._known}
         for logger in trainer.loggers if trainer.is_global_zero and direct else ():
-            self._try(logger, "log_metrics", metrics=direct, step=trainer.global_step)
+            told = first and self._try(write_meanings, logger, self._analysis, first, trainer.global_step)
+            rest = {key: value for key, value in direct.items() if key not in first} if told else direct
+            if rest:
+                self._try(logger.log_metrics, metrics=rest, step=trainer.global_step)
+        self._known |= scalars.keys()
 
     def histograms(self, trainer: Trainer, prefix: str, values: Mapping[str, Tensor], step: int) -> None:
         """Write histograms to every logger that takes them."""
         for experiment in _experiments(trainer, "add_histogram"):
             for tag, tensor in values.items():
-                self._try(experiment, "add_histogram", prefix + tag, tensor, step)
+                self._try(experiment.add_histogram, prefix + tag, tensor, step)
 
     def figure(self, trainer: Trainer, tag: str, figure: "Figure", step: int) -> None:
         """Write a figure to every logger that takes figures (TensorBoard) or images (`log_image`, as W&B)."""
         for experiment in _experiments(trainer, "add_figure"):
-            self._try(experiment, "add_figure", tag, figure, step, close=False)
+            self._try(experiment.add_figure, tag, figure, step, close=False)
         for logger in trainer.loggers if trainer.is_global_zero else ():
             if hasattr(logger, "log_image"):
-                self._try(logger, "log_image", key=tag, images=[_image(figure)], step=step)
+                self._try(logger.log_image, key=tag, images=[_image(figure)], step=step)
 
-    def _try(self, target: Any, method: str, *args: Any, **kwargs: Any) -> None:
+    def _try(self, write: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         try:
-            getattr(target, method)(*args, **kwargs)
+            return write(*args, **kwargs)
         except Exception as error:  # a full disk, a lost server: none of them may stop training
-            name = f"{type(target).__name__}.{method}"
+            owner = getattr(write, "__self__", args[0] if args else None)
+            name = f"{type(owner).__name__}.{getattr(write, '__name__', 'write')}"
             self._notices.once(f"fpstab cannot write to {name}: {type(error).__name__}: {error}. Training goes on.")
+            return None
 
 
 def read_lines(path: str | os.PathLike[str]) -> list[dict[str, Any]]:

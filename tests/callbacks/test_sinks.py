@@ -15,7 +15,7 @@ from fpstab.results import Status
 
 @pytest.fixture
 def sinks(tmp_path):
-    sinks = Sinks(Notices())
+    sinks = Sinks("esd", Notices())
     sinks.path = tmp_path / "new" / "fpstab.jsonl"
     return sinks
 
@@ -30,7 +30,7 @@ def test_a_line_that_was_cut_short_is_closed(sinks):
 
 @given(st.integers(0, 200))
 def test_readable_after_a_cut_at_any_byte(tmp_path_factory, cut):
-    sinks = Sinks(Notices())
+    sinks = Sinks("esd", Notices())
     sinks.path = tmp_path_factory.mktemp("cut") / "fpstab.jsonl"
     for step in range(4):
         sinks.line({"step": step, "name": "λ→é", "scalars": {"a": step / 3}})
