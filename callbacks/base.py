@@ -113,7 +113,7 @@ class Monitor(Callback, Generic[R]):
         if trainer.global_step == 0:  # this callback may have seen another training
             self._forget()
         self.finishing = False
-        self._sinks.open(trainer)
+        self.history.run = self._sinks.open(trainer, pl_module)
         self._budget.start()
         if self.probe is None or self.probe.ready:
             self._baseline(trainer, pl_module)

@@ -1,25 +1,22 @@
 """Where results go besides Lightning's own log: JSON lines, and what a logger can do by its capabilities."""
 
-import dataclasses
 import io
-import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from fpstab.callbacks._lightning import LightningModule, Trainer
 from fpstab.callbacks.board import write_layout, write_meanings
+from fpstab.callbacks.lines import FILE_NAME, append_line, read_lines
 from fpstab.callbacks.notices import Notices
+from fpstab.callbacks.starts import start_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-FILE_NAME = "fpstab.jsonl"
 
 
 class Sinks:
@@ -35,30 +32,46 @@ class Sinks:
         self._analysis, self._notices = analysis, notices
         self._known: set[str] = set()  # keys whose meaning the loggers have been told
 
-    def open(self, trainer: Trainer) -> None:
-        """Find the log folder, and arrange the charts of all monitors. To be called on every process."""
-        folder = trainer.log_dir or trainer.default_root_dir
-        self.path, self._known = None, set()
-        if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
-            return
-        self.path = Path(os.fspath(folder)) / FILE_NAME
+    def open(self, trainer: Trainer, module: LightningModule) -> str:
+        """Find the log folder, arrange the charts of all monitors, and note what is started. To be called on every process.
+
+        Returns:
+            The name of the run: one for all monitors, and that of before if one of them has measured before.
+        """
         monitors = [each for each in trainer.callbacks if isinstance(getattr(each, "_sinks", None), Sinks)]  # type: ignore[attr-defined]
-        if monitors and monitors[0]._sinks is self:
-            for logger in trainer.loggers:
-                self._try(write_layout, logger, [(each.analysis, each.name) for each in monitors])
+        histories = [each.history for each in monitors]
+        measured = [each for each in histories if each.records] if trainer.global_step else []
+        run = str((measured or histories)[0].run)
+        folder = trainer.log_dir or trainer.default_root_dir  # a broadcast: on every process
+        self.path, self._known = None, set()
+        if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self.path = Path(os.fspath(folder)) / FILE_NAME
+            if monitors[0]._sinks is self:
+                self.line(
+                    {"run": run, "start": start_of(trainer, module) | {"monitors": [m.state_key for m in monitors]}}
+                )
+                self._continue(run, {each.state_key: each.history.records for each in monitors})
+                for logger in trainer.loggers:
+                    self._try(write_layout, logger, [(each.analysis, each.name) for each in monitors])
+        return run
+
+    def _continue(self, run: str, histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+        """Write what a checkpoint remembers and the file does not hold: after a resume it often is a new one."""
+        if self.path is None or not any(histories.values()):
+            return
+        found = {(r["monitor"], r["step"]) for r in read_lines(self.path) if r.get("run") == run}
+        for monitor, records in histories.items():
+            for record in records:
+                if (monitor, record["step"]) not in found:
+                    origin = {"run": run, "monitor": monitor, "time": None}
+                    self.line(origin | dict(record) | {"message": "remembered by the checkpoint", "result": None})
 
     def line(self, record: Mapping[str, Any]) -> None:
-        """Append one record to `fpstab.jsonl` in a single write; a line that a crash cut short is closed first."""
+        """Append one record to `fpstab.jsonl`."""
         if self.path is None:
             return
         try:
-            data = (json.dumps(jsonable(record), allow_nan=False, separators=(",", ":")) + "\n").encode()
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with open(self.path, "ab+", buffering=0) as file:
-                if file.seek(0, os.SEEK_END):
-                    file.seek(-1, os.SEEK_END)
-                    data = data if file.read(1) == b"\n" else b"\n" + data
-                file.write(data)
+            append_line(self.path, record)
         except OSError as error:
             self._notices.once(
                 f"fpstab cannot write {self.path}: {error}. Training goes on; its results are not kept there."
@@ -117,45 +130,6 @@ class Sinks:
             name = f"{type(owner).__name__}.{getattr(write, '__name__', 'write')}"
             self._notices.once(f"fpstab cannot write to {name}: {type(error).__name__}: {error}. Training goes on.")
             return None
-
-
-def read_lines(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """Read the records of an `fpstab.jsonl`; lines that a crash cut short are left out."""
-    records = []
-    for line in Path(path).read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if isinstance(record, dict):
-            records.append(record)
-    return records
-
-
-def jsonable(value: Any) -> Any:
-    """Turn a result into JSON's types.
-
-    Dataclasses become objects, tensors lists, complex numbers pairs [real, imaginary], nan and infinities null.
-
-    >>> jsonable({"alpha": float("nan"), "eigenvalues": torch.tensor([1.0, 2.0]), "pair": 1 + 2j})
-    {'alpha': None, 'eigenvalues': [1.0, 2.0], 'pair': [1.0, 2.0]}
-    """
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: jsonable(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): jsonable(item) for key, item in value.items()}
-    if isinstance(value, Tensor) and value.is_complex():
-        return jsonable(torch.view_as_real(value))
-    if isinstance(value, complex):
-        return jsonable([value.real, value.imag])
-    if isinstance(value, Tensor):
-        finite = not value.is_floating_point() or bool(torch.isfinite(value).all())
-        return value.tolist() if finite else jsonable(value.tolist())
-    if isinstance(value, (list, tuple)):
-        return [jsonable(item) for item in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, (bool, int, str)) else str(value)
 
 
 def _experiments(trainer: Trainer, method: str) -> Iterator[Any]:

@@ -1,6 +1,5 @@
 """The command line, as it is typed."""
 
-import json
 import os
 import subprocess
 import sys
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fpstab import __version__
+from fpstab.callbacks import read_lines, read_runs
 from fpstab.cli import main
 from fpstab.experiments.training import packaged_config
 
@@ -37,7 +37,7 @@ def test_demo(tmp_path):
         assert (run / name).stat().st_size > 1000
         assert str(Path("runs/mnist_autoencoder/version_0", name)) in out
     assert out.rstrip().splitlines()[-1].endswith("tensorboard --logdir runs")
-    lines = [json.loads(line) for line in (run / "fpstab.jsonl").read_text().splitlines()]
+    lines = read_lines(run / "fpstab.jsonl")
     assert lines[0]["phase"] == "baseline"
     assert lines[-1]["step"] == 3 * 29
 
@@ -55,16 +55,14 @@ def test_train_and_resume(tmp_path, python):
     options[3] = "2"
     done = fpstab("fit", *options, "--ckpt_path", last, cwd=tmp_path, python=python)
     assert done.returncode == 0, done.stderr
-    before, after = (
-        [
-            json.loads(line)
-            for line in (tmp_path / f"runs/mnist_autoencoder/version_{i}/fpstab.jsonl").read_text().splitlines()
-        ]
-        for i in (0, 1)
-    )
-    assert before[0]["phase"] == "baseline"
-    assert [line["step"] for line in after] == 3 * [2 * before[-1]["step"]]  # three monitors, no second baseline
-    assert after[0]["run"] == before[0]["run"]
+    before, after = (read_runs(tmp_path / f"runs/mnist_autoencoder/version_{i}/fpstab.jsonl")[0] for i in (0, 1))
+    assert after.name == before.name
+    assert after.measurements.keys() == before.measurements.keys()
+    assert len(before.measurements) == 3
+    for monitor, earlier in before.measurements.items():
+        assert earlier[0]["phase"] == "baseline"
+        steps = [line["step"] for line in earlier]
+        assert [line["step"] for line in after.measurements[monitor]] == [*steps, 2 * steps[-1]]
 
 
 def test_help_and_version(capsys):

@@ -141,6 +141,9 @@ class TestSinks:
             json.loads(line, parse_constant=pytest.fail)
             for line in (tmp_path / "fpstab.jsonl").read_text().splitlines()
         ]
+        start = lines.pop(0)["start"]
+        assert start["monitors"] == ["Scripted[mine]"]
+        assert start["module"] == "Task"
         assert [(r["phase"], r["step"], r["epoch"], r["failed"]) for r in lines] == [
             ("baseline", 0, 0, False),
             ("epoch", 4, 0, True),
@@ -183,7 +186,7 @@ class TestSinks:
         def full(*args, **kwargs):
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        monkeypatch.setattr("fpstab.callbacks.sinks.open", full, raising=False)
+        monkeypatch.setattr("fpstab.callbacks.lines.open", full, raising=False)
         monitor = Scripted(range(9))
         trainer(tmp_path, [monitor]).fit(task(), *loaders())
         assert len(monitor.measured) == 4

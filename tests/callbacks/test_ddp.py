@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from fpstab.callbacks import read_lines
 from tests.callbacks.toys import NAMESPACES
 
 
@@ -41,6 +42,6 @@ def test_two_processes(tmp_path, namespace):
     assert first["metrics"]["fpstab/esd/net.0/alpha"] > 1
     assert first["metrics"]["fpstab/jacobian/rho_max"] > 0
     assert first["metrics"]["fpstab/fixed_points/failed"] == 0
-    lines = [json.loads(line) for path in tmp_path.rglob("fpstab.jsonl") for line in path.read_text().splitlines()]
+    lines = [line for path in tmp_path.rglob("fpstab.jsonl") for line in read_lines(path)]
     assert len(lines) == len(first["history"])
     assert sum(line["failed"] for line in lines) == 2

@@ -1,7 +1,6 @@
 """The ESDMonitor as its users meet it."""
 
 import inspect
-import json
 import math
 
 import numpy as np
@@ -11,7 +10,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-from fpstab.callbacks import ESDMonitor, Every
+from fpstab.callbacks import ESDMonitor, Every, read_lines
 from tests.callbacks.toys import NAMESPACES, lightning, loaders, task, trainer
 
 
@@ -58,7 +57,7 @@ def test_attach_and_look(tmp_path):
     assert [picture.step for picture in pictures] == [0, 12]  # the first of every ten measurements, and the last
     assert pictures[-1].width > 1000
 
-    lines = [json.loads(line) for line in (tmp_path / "lightning_logs/version_0/fpstab.jsonl").read_text().splitlines()]
+    lines = read_lines(tmp_path / "lightning_logs/version_0/fpstab.jsonl")
     last = {each["name"]: each for each in lines[-1]["result"]["layers"]}
     assert last["net.0"]["spectrum"]["eigenvalues"][-1] == pytest.approx(squares[0], rel=1e-12)
     assert last["net.0"]["fit"]["alpha"] == layer.alpha

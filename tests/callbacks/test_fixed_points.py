@@ -1,7 +1,6 @@
 """The FixedPointMonitor as its users meet it."""
 
 import inspect
-import json
 
 import pytest
 import torch
@@ -10,7 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from fpstab.callbacks import Every, FixedPointMonitor
+from fpstab.callbacks import Every, FixedPointMonitor, read_lines
 from tests.callbacks.toys import NAMESPACES, lightning, loaders, task, trainer
 
 ROOT = 0.9575040240772687  # tanh(2x) = x
@@ -110,7 +109,7 @@ def test_attach_and_look(tmp_path):
         assert [e.step for e in events.Images(f"fpstab/fixed_points/{picture}")] == [0, 6]
     assert events.Histograms("fpstab/fixed_points/rho")[-1].histogram_value.num == 9
 
-    lines = [json.loads(line) for line in (tmp_path / "lightning_logs/version_0/fpstab.jsonl").read_text().splitlines()]
+    lines = read_lines(tmp_path / "lightning_logs/version_0/fpstab.jsonl")
     found = torch.tensor(lines[-1]["result"]["found"]["points"], dtype=torch.float64)
     assert found.shape == (9, 2)
     assert float((torch.tanh(2 * found) - found).abs().max()) < 1e-12

@@ -2,7 +2,6 @@
 
 import copy
 import inspect
-import json
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-from fpstab.callbacks import Every, JacobianMonitor
+from fpstab.callbacks import Every, JacobianMonitor, read_lines
 from tests.callbacks.toys import NAMESPACES, lightning, loaders, task, trainer
 
 
@@ -68,7 +67,7 @@ def test_attach_and_look(tmp_path):
     assert [each.step for each in events.Images("fpstab/jacobian/eigenvalues")] == [0, 12]
     assert events.Histograms("fpstab/jacobian/rho")[-1].histogram_value.num == 8
 
-    lines = [json.loads(line) for line in (tmp_path / "lightning_logs/version_0/fpstab.jsonl").read_text().splitlines()]
+    lines = read_lines(tmp_path / "lightning_logs/version_0/fpstab.jsonl")
     assert len(lines[-1]["result"]["cloud"]["eigenvalues"][0]) == 24
     assert lines[2]["result"]["cloud"] is None
     np.testing.assert_allclose(lines[-1]["result"]["spectrum"]["rho"], after, rtol=1e-5)

@@ -1,7 +1,6 @@
 """The OrbitMonitor as its users meet it."""
 
 import inspect
-import json
 import math
 
 import pytest
@@ -11,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from fpstab.callbacks import Every, OrbitMonitor
+from fpstab.callbacks import Every, OrbitMonitor, read_lines
 from fpstab.orbits import expansivity, observe, shadowing
 from tests.callbacks.toys import NAMESPACES, lightning, trainer
 
@@ -122,7 +121,7 @@ def test_attach_and_look(tmp_path, namespace):
     assert [event.step for event in events.Scalars("fpstab/orbits/shadowing")] == [0, 3, 7, 11]
     for tag in ("matrices", "dots", "pairs", "tracing", "chains"):
         assert [picture.step for picture in events.Images(f"fpstab/orbits/{tag}")] == [0, 12]
-    lines = [json.loads(line) for line in (tmp_path / "lightning_logs/version_0/fpstab.jsonl").read_text().splitlines()]
+    lines = read_lines(tmp_path / "lightning_logs/version_0/fpstab.jsonl")
     assert lines[-1]["result"]["shadowing"]["chain"] == list(shadow.chain)
     assert lines[-1]["result"]["expansivity"]["block"]["n"] == 30
 

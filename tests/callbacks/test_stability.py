@@ -1,7 +1,6 @@
 """The StabilityMonitor as its users meet it."""
 
 import inspect
-import json
 import math
 
 import pytest
@@ -10,7 +9,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-from fpstab.callbacks import Every, StabilityMonitor
+from fpstab.callbacks import Every, StabilityMonitor, read_lines
 from fpstab.stability import LABELS, dynamics_report
 from tests.callbacks.toys import NAMESPACES, lightning, loaders, task, trainer
 
@@ -74,7 +73,7 @@ def test_a_map_of_the_plane(tmp_path):
     for picture in ("certificates", "diagnostics", "phase_portrait"):
         assert [each.step for each in events.Images(f"fpstab/stability/{picture}")] == [0, 4]
     assert events.Histograms("fpstab/stability/diagnostic/rho_affine")
-    lines = [json.loads(line) for line in (tmp_path / "lightning_logs/version_0/fpstab.jsonl").read_text().splitlines()]
+    lines = read_lines(tmp_path / "lightning_logs/version_0/fpstab.jsonl")
     proved = lines[0]["result"]["criteria"]["certificates"]
     assert {each["name"] for each in proved} >= {"R1-1", "R1-2", "R1-inf", "R3-lipsdp", "R2-2"}
     assert all(math.isfinite(each["value"]) or each["value"] is None for each in proved if each["value"] is not None)
