@@ -10,11 +10,11 @@ from fpstab.callbacks.every import Every
 from fpstab.callbacks.finite_steps import SkipNonFiniteSteps
 from fpstab.callbacks.fixed_points import FixedPointMonitor
 from fpstab.callbacks.jacobian import JacobianMonitor
-from fpstab.callbacks.lines import Run, read_lines, read_runs
 from fpstab.callbacks.lipschitz import LipschitzMonitor
 from fpstab.callbacks.orbits import OrbitMonitor
 from fpstab.callbacks.probe import Probe
 from fpstab.callbacks.stability import StabilityMonitor
+from fpstab.records.lines import Run, read_lines, read_runs
 
 __all__ = [
     "ESDMonitor",

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from fpstab.callbacks.quantities import pattern_of, quantities_of
+from fpstab.records.quantities import pattern_of, quantities_of
 
 
 def layout(monitors: Iterable[tuple[str, str]]) -> dict[str, dict[str, list[Any]]]:

@@ -1,32 +1,25 @@
 """Watches the equilibria of a network while it trains."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from fpstab.callbacks._equilibria import (
-    EquilibriumReport,
-    LayerEquilibrium,
-    Tally,
-    equilibrium_layers,
-    layer_calls,
-    measure_layer,
-)
 from fpstab.callbacks._lightning import LightningModule, Trainer
 from fpstab.callbacks.base import Monitor
 from fpstab.callbacks.every import Every
 from fpstab.callbacks.maps import check_path, check_size
 from fpstab.callbacks.pictures import figure_of
 from fpstab.callbacks.probe import Probe
+from fpstab.callbacks.tally import Tally
+from fpstab.equilibrium import EquilibriumReport, equilibrium_report
+from fpstab.equilibrium.reports import equilibrium_layers
 from fpstab.maps import first_tensor
-from fpstab.results import AnalysisError, Status
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-__all__ = ["EquilibriumMonitor", "EquilibriumReport", "LayerEquilibrium"]
 
 
 class EquilibriumMonitor(Monitor[EquilibriumReport]):
@@ -110,22 +103,13 @@ class EquilibriumMonitor(Monitor[EquilibriumReport]):
 
     def measure(self, trainer: Trainer, module: LightningModule) -> EquilibriumReport:  # noqa: D102
         assert self.probe is not None
-        layers = equilibrium_layers(module, self.layer)
-        if not layers:
-            where = type(module).__name__ + (f".{self.layer}" if self.layer else "")
-            raise AnalysisError(Status("no_layer", f"{where} holds no fpstab.equilibrium.FixedPointLayer."))
-        module.eval()
-        points = first_tensor(self.probe.batch)[: self.size].to(module.device)
-        points = points.to(module.dtype) if points.is_floating_point() else points  # with weights of half precision
-        network = module
-        for part in self.map.split(".") if self.map else ():
-            network = getattr(network, part)
-        calls = layer_calls(network, points, layers)
-        found = {}
-        for name, call in calls.items():
-            training = self._tallies[name].take() if name in self._tallies else {}
-            found[name] = measure_layer(layers[name], call, training, rtol=self.rtol, seed=self.seed)
-        return EquilibriumReport.of(found, missing=[name for name in layers if name not in calls])
+        points = first_tensor(self.probe.batch)[: self.size]
+        report = equilibrium_report(module, points, layer=self.layer, map=self.map, rtol=self.rtol, seed=self.seed)
+        layers = {
+            name: replace(each, training=self._tallies[name].take()) if name in self._tallies else each
+            for name, each in report.layers.items()
+        }
+        return replace(report, layers=layers)
 
     def figures(self, result: EquilibriumReport) -> Mapping[str, "Figure"]:  # noqa: D102
         return {"rates": figure_of(result.plot())}

@@ -31,16 +31,17 @@ class Pictures(Generic[R]):
         """Seconds to hold back by now, so that at the end of training the budget has room for the last ones.
 
         They grow with the share of the training that is done; none where the last ones would not fit anyway. The last
-        measurement, which takes `measurement` seconds, is held room for as well.
+        measurement, which takes `measurement` seconds, is held room for as well: for all of it where nobody knows how
+        long the training is.
         """
         try:
-            total = trainer.estimated_stepping_batches if trainer.loggers else math.inf
+            total = trainer.estimated_stepping_batches
         except Exception:  # Lightning cannot tell, e.g. where gradients are accumulated by a schedule
             total = math.inf
         done = trainer.global_step / total if total else 0.0
         reserve = _SLACK * self._cost * done
-        drawing = reserve if budget.allows(reserve - budget.spent) else 0.0
-        return drawing + measurement * done
+        drawing = reserve if trainer.loggers and budget.allows(reserve - budget.spent) else 0.0
+        return drawing + measurement * (done if math.isfinite(total) else 1.0)
 
     def only(self, step: int, result: R) -> None:
         """Have nothing drawn but this."""

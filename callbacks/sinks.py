@@ -11,9 +11,9 @@ from torch import Tensor
 
 from fpstab.callbacks._lightning import LightningModule, Trainer
 from fpstab.callbacks.board import write_layout, write_meanings
-from fpstab.callbacks.lines import FILE_NAME, append_line, read_lines
 from fpstab.callbacks.notices import Notices
 from fpstab.callbacks.starts import start_of
+from fpstab.records.lines import FILE_NAME, append_line, read_lines
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

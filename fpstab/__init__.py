@@ -24,6 +24,7 @@ _SUBPACKAGES = (
     "models",
     "orbits",
     "proofs",
+    "records",
     "results",
     "rounding",
     "stability",

@@ -13,10 +13,13 @@ ROOT = Path(__file__).parent.parent
 TOP = (
     "cli",
     "cli_apply",
+    "cli_arguments",
     "cli_esd",
     "cli_lipschitz",
     "cli_orbits",
+    "cli_report",
     "cli_reproduce",
+    "cli_watch",
     "report",
     "experiments",
     "__main__",

@@ -186,7 +186,7 @@ class TestSinks:
         def full(*args, **kwargs):
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        monkeypatch.setattr("fpstab.callbacks.lines.open", full, raising=False)
+        monkeypatch.setattr("fpstab.records.lines.open", full, raising=False)
         monitor = Scripted(range(9))
         trainer(tmp_path, [monitor]).fit(task(), *loaders())
         assert len(monitor.measured) == 4

@@ -15,9 +15,9 @@ from fpstab.callbacks import (
     OrbitMonitor,
     StabilityMonitor,
 )
-from fpstab.callbacks.quantities import QUANTITIES, pattern_of, quantities_of
 from fpstab.equilibrium import FixedPointLayer
 from fpstab.models import EqualWidthResNet
+from fpstab.records.quantities import QUANTITIES, pattern_of, quantities_of
 from tests.callbacks.toys import lightning, loaders, task, trainer
 
 RARE = {  # logged for some networks only
