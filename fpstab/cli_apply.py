@@ -4,8 +4,9 @@ import argparse
 import json
 import math
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from fpstab.cli_arguments import add_folders, whole
 
 if TYPE_CHECKING:
     from fpstab.experiments.applications import Application
@@ -34,14 +35,11 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     choice = parser.add_mutually_exclusive_group(required=True)
     choice.add_argument("name", nargs="?", choices=list(NAMES), metavar="NAME", help="an application; see below")
     choice.add_argument("--list", action="store_true", help="list the applications and exit")
-    parser.add_argument("--seed", type=_seed, default=0, help="of networks, data and batches (default: 0)")
-    parser.add_argument("--epochs", type=_positive, help="of training, instead of the application's own number")
-    parser.add_argument(
-        "--out", type=Path, default=Path("runs/apply"), help="folder for picture and JSON (default: runs/apply)"
-    )
-    parser.add_argument(
-        "--data", type=Path, default=Path("data"), help="folder that may hold MNIST/raw (default: data)"
-    )
+    parser.add_argument("--seed", type=whole(0, "an integer from 0 to 2**32 - 1", 2**32), default=0, help="of networks, "
+                        "data and batches (default: 0)")  # fmt: skip
+    parser.add_argument("--epochs", type=whole(1, "a positive integer"), help="of training, instead of the "
+                        "application's own number")  # fmt: skip
+    add_folders(parser, "runs/apply", "picture and JSON")
 
 
 def run_apply(arguments: argparse.Namespace) -> int:
@@ -128,16 +126,3 @@ def _json(name: str, result: "Application") -> str:
         "table": [{key: finite(value) for key, value in row.items()} for row in result.table()],
     }
     return json.dumps(record, allow_nan=False, indent=1, ensure_ascii=False) + "\n"
-
-
-def _seed(text: str) -> int:
-    value = int(text) if text.isdecimal() else -1
-    if not 0 <= value < 2**32:
-        raise argparse.ArgumentTypeError(f"expected an integer from 0 to 2**32 - 1, got {text!r}")
-    return value
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a positive integer, got {text!r}")
-    return int(text)

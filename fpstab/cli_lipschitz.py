@@ -1,13 +1,13 @@
 """The command `fpstab lipschitz`: certified Lipschitz bounds of a trained network, or of its parts."""
 
 import argparse
-import functools
 import json
 import math
-import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from fpstab.cli_arguments import add_checkpoint
+from fpstab.experiments.opening import RefusedError, build_model, config_of, load_weights, model_part
 
 if TYPE_CHECKING:
     from torch import nn
@@ -49,9 +49,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="of Lightning or PyTorch, or safetensors")
-    parser.add_argument("--config", metavar="FILE", help="YAML that describes the model (default: config.yaml in a "
-                        "folder above the checkpoint)")  # fmt: skip
+    add_checkpoint(parser, "the model")
     parser.add_argument("--map", action="append", metavar="PATH", help="part to bound, from the LightningModule, e.g. "
                         "net.encoder; repeatable (default: net where there is one, else all)")  # fmt: skip
     parser.add_argument("--form", choices=("neuron", "layer"), default="neuron", help="multipliers of LipSDP: one a "
@@ -79,7 +77,7 @@ def run_lipschitz(arguments: argparse.Namespace) -> int:
     """
     try:
         return _run(arguments)
-    except _RefusedError as error:
+    except RefusedError as error:
         _complain(str(error))
         return 2
     except KeyboardInterrupt:
@@ -87,104 +85,19 @@ def run_lipschitz(arguments: argparse.Namespace) -> int:
         return 130
 
 
-class _RefusedError(Exception):
-    """What ends the command, in a sentence."""
-
-
 def _run(arguments: argparse.Namespace) -> int:
-    model = _build(_config_of(arguments))
-    _load(model, arguments.checkpoint)
+    model = build_model(config_of(arguments.checkpoint, arguments.config))
+    load_weights(model, arguments.checkpoint)
     paths = arguments.map or (["net"] if hasattr(model, "net") else [""])
     results: list[dict[str, Any]] = []
     for path in paths:
-        bound, certificate = _bound(_part(model, path), path, arguments)
+        bound, certificate = _bound(model_part(model, path), path, arguments)
         results.append(_plain(path, bound, certificate))
         if not arguments.json:
             _show(f"{arguments.checkpoint}  {path}".rstrip(), bound, certificate)
     if arguments.json:
         print(json.dumps(results, indent=1, allow_nan=False, ensure_ascii=False))
     return 0 if all(result["certified"] for result in results) else 1
-
-
-def _config_of(arguments: argparse.Namespace) -> Path:
-    """The file that describes the model."""
-    from fpstab.experiments.training import packaged_config
-
-    if arguments.config is not None:
-        path = Path(packaged_config(arguments.config))
-        if not path.is_file():
-            raise _RefusedError(
-                f"{arguments.config}: there is no such file, and no configuration of this name is shipped."
-            )
-        return path
-    above = arguments.checkpoint.resolve().parents
-    for folder in above[:2]:
-        if (folder / "config.yaml").is_file():
-            return Path(folder / "config.yaml")
-    raise _RefusedError(f"{arguments.checkpoint}: no config.yaml beside it or in the folder above: give --config FILE.")
-
-
-def _build(path: Path) -> "nn.Module":
-    """The LightningModule that a configuration of LightningCLI describes."""
-    import yaml  # type: ignore[import-untyped]
-
-    # Lightning 2.6 calls what jsonargparse 5 will drop; that is nothing to tell a user about
-    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
-    from jsonargparse import ArgumentError, ArgumentParser
-    from pytorch_lightning import LightningModule
-
-    try:
-        content = yaml.safe_load(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise _RefusedError(f"{path} cannot be read: {error}") from error
-    content = content.get("fit", content) if isinstance(content, dict) else None
-    if not isinstance(content, dict) or "model" not in content:
-        raise _RefusedError(f"{path} has no section 'model': expected a configuration of LightningCLI.")
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--model", type=LightningModule)
-    try:
-        made = parser.instantiate_classes(parser.parse_object({"model": content["model"]}))
-    except (ArgumentError, TypeError, ValueError, ImportError, AttributeError) as error:
-        raise _RefusedError(f"{path}: its model cannot be made: {error}") from error
-    model: nn.Module = made.model
-    return model
-
-
-def _load(model: "nn.Module", path: Path) -> None:
-    """Read the checkpoint's weights into the model; nothing in it is run."""
-    import pickle
-
-    import torch
-
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            state: Any = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise _RefusedError(f"{path} cannot be read as tensors: {error}") from error
-    state = state.get("state_dict", state) if isinstance(state, dict) else None
-    if not isinstance(state, dict):
-        raise _RefusedError(f"{path} holds no state dict.")
-    try:
-        model.load_state_dict(state)
-    except (RuntimeError, TypeError, AttributeError) as error:
-        raise _RefusedError(f"{path} does not fit the model of the configuration: {error}") from error
-
-
-def _part(model: "nn.Module", path: str) -> "nn.Module":
-    import torch
-
-    try:
-        part = functools.reduce(getattr, path.split(".") if path else (), model)
-    except AttributeError as error:
-        names = ", ".join(name for name, _ in model.named_modules() if name)
-        raise _RefusedError(f"--map {path}: there is no such part; there are {names}.") from error
-    if not isinstance(part, torch.nn.Module):
-        raise _RefusedError(f"--map {path} is a {type(part).__name__}, expected a module.")
-    return part
 
 
 def _bound(part: "nn.Module", path: str, arguments: argparse.Namespace) -> "tuple[LipschitzBound, Certificate | None]":
@@ -214,7 +127,7 @@ def _bound(part: "nn.Module", path: str, arguments: argparse.Namespace) -> "tupl
         else:
             certificate, bound = None, lipschitz_bound(problem, head=arguments.head, throw=False, **options)
     except (AnalysisError, ValueError, TypeError, ModuleNotFoundError) as error:
-        raise _RefusedError(f"{path or type(part).__name__}: {error}") from error
+        raise RefusedError(f"{path or type(part).__name__}: {error}") from error
     points = gaussian_points(sample_shape(part, given=shape))
     return replace(bound, sampled_lower=attained_norm(part, points, head=arguments.head)), certificate
 

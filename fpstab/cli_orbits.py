@@ -2,14 +2,14 @@
 
 import argparse
 import csv
-import functools
 import json
 import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fpstab.experiments.opening import RefusedError, build, config_of, load_weights
+from fpstab.cli_arguments import add_checkpoint, whole
+from fpstab.experiments.opening import RefusedError, build, config_of, load_weights, model_part
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,17 +51,15 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="of Lightning or PyTorch, or safetensors")
-    parser.add_argument("--config", metavar="FILE", help="YAML that describes model and data (default: config.yaml in a "
-                        "folder above the checkpoint)")  # fmt: skip
+    add_checkpoint(parser, "model and data")
     parser.add_argument("--map", default="net", metavar="PATH", help="the network within the LightningModule "
                         "(default: net)")  # fmt: skip
     parser.add_argument("--blocks", action="append", metavar="PATTERN", help="names of its blocks, * for one part of a "
                         "name; repeatable (default: blocks.*)")  # fmt: skip
     parser.add_argument("--images", choices=("test", "val", "train"), default="test", help="which images of the data "
                         "(default: test)")  # fmt: skip
-    parser.add_argument("--n-images", type=_count, default=1000, metavar="N", help="how many at most, evenly spread "
-                        "(default: 1000)")  # fmt: skip
+    parser.add_argument("--n-images", type=whole(2, "an integer from 2 on"), default=1000, metavar="N",
+                        help="how many at most, evenly spread (default: 1000)")  # fmt: skip
     parser.add_argument("--preset", choices=("paper", "definition"), default="paper", help="paper: least minimum, "
                         "autonomous chains, best traced; definition: least maximum, chains by depth, the curve")  # fmt: skip
     parser.add_argument("--head", choices=("final", "probes"), default="final", help="the network's own head at every "
@@ -106,7 +104,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if data is None:
         raise RefusedError(f"{path} has no section 'data', so there are no images.")
     images = _images(data, arguments.images, arguments.n_images)
-    network = _network(model, arguments.map)
+    network = model_part(model, arguments.map)
     try:
         report = _measure(network, images, arguments)
     except (AnalysisError, ValueError, TypeError) as error:
@@ -142,19 +140,6 @@ def _images(data: Any, part: str, count: int) -> "Dataset[Any]":
     size = len(dataset)
     chosen = torch.linspace(0, size - 1, min(size, count), dtype=torch.float64).round().long().tolist()
     return Subset(dataset, chosen)
-
-
-def _network(model: "nn.Module", path: str) -> "nn.Module":
-    import torch
-
-    try:
-        part = functools.reduce(getattr, path.split(".") if path else (), model)
-    except AttributeError as error:
-        names = ", ".join(name for name, _ in model.named_children())
-        raise RefusedError(f"--map {path}: there is no such part; there are {names}.") from error
-    if not isinstance(part, torch.nn.Module):
-        raise RefusedError(f"--map {path} is a {type(part).__name__}, expected a module.")
-    return part
 
 
 def _measure(network: "nn.Module", images: "Dataset[Any]", arguments: argparse.Namespace) -> "OrbitReport":
@@ -307,9 +292,3 @@ def _figures(report: "OrbitReport", images: "Dataset[Any]", names: Any) -> "dict
 def _are_images(images: "Dataset[Any]") -> bool:
     """Whether inputs can be drawn: `[C, H, W]`, `[H, W]` or `[n]`."""
     return getattr(images[0][0], "ndim", 0) in (1, 2, 3)
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 2:
-        raise argparse.ArgumentTypeError(f"expected an integer from 2 on, got {text!r}")
-    return int(text)

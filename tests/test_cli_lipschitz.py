@@ -160,7 +160,7 @@ def test_nothing_in_a_checkpoint_is_run(capsys):
 @pytest.mark.parametrize(
     ("change", "options", "message"),
     [
-        ("", ("--map", "net.middle"), "--map net.middle: there is no such part; there are net, net.corrupt"),
+        ("", ("--map", "net.middle"), "--map net.middle: there is no such part; AutoencoderTask.net has no 'middle'. It has: corrupt, encoder, decoder."),
         ("", ("--map", "net.encoder.widths"), "is a tuple, expected a module"),
         ("", ("--backend", "cvxpy:NONE"), "NONE"),
         ("", ("--backend", "quantum"), "backend='quantum'"),

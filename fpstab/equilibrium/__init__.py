@@ -7,13 +7,16 @@ from fpstab.equilibrium.configs import Solver
 from fpstab.equilibrium.layers import FixedPointLayer, LayerStatistics, PhantomGradient, SolveStatistics
 from fpstab.equilibrium.losses import corrected_loss, jacobian_penalty
 from fpstab.equilibrium.picard import Picard
+from fpstab.equilibrium.reports import EquilibriumReport, LayerEquilibrium, equilibrium_report
 from fpstab.equilibrium.solving import Solution, solve
 
 __all__ = [
     "Anderson",
     "Auto",
     "Broyden",
+    "EquilibriumReport",
     "FixedPointLayer",
+    "LayerEquilibrium",
     "LayerStatistics",
     "PhantomGradient",
     "Picard",
@@ -21,6 +24,7 @@ __all__ = [
     "SolveStatistics",
     "Solver",
     "corrected_loss",
+    "equilibrium_report",
     "jacobian_penalty",
     "solve",
 ]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningDataModule, LightningModule
+    from torch import nn
 
 
 class RefusedError(Exception):
@@ -45,32 +46,42 @@ def build(path: Path) -> "tuple[LightningModule, LightningDataModule | None]":
     Raises:
         RefusedError: If it cannot be read, or one of them cannot be made.
     """
-    import yaml  # type: ignore[import-untyped]
-
-    # Lightning 2.6 calls what jsonargparse 5 will drop; that is nothing to tell a user about
-    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
-    from jsonargparse import ArgumentError, ArgumentParser
     from pytorch_lightning import LightningDataModule, LightningModule
 
+    content = _read(path)
+    model = _make(path, content, "model", LightningModule)
+    return model, _make(path, content, "data", LightningDataModule) if "data" in content else None
+
+
+def build_model(path: Path) -> "LightningModule":
+    """The LightningModule that a configuration of LightningCLI describes; its data are not looked at.
+
+    Raises:
+        RefusedError: If it cannot be read, or the model cannot be made.
+    """
+    from pytorch_lightning import LightningModule
+
+    model: LightningModule = _make(path, _read(path), "model", LightningModule)
+    return model
+
+
+def model_part(model: "nn.Module", path: str) -> "nn.Module":
+    """The part of a model that the option `--map` names, `""` for all of it.
+
+    Raises:
+        RefusedError: If there is none, or it is no module.
+    """
+    import torch
+
+    from fpstab.maps import part_of
+
     try:
-        content = yaml.safe_load(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RefusedError(f"{path} cannot be read: {error}") from error
-    content = content.get("fit", content) if isinstance(content, dict) else None
-    if not isinstance(content, dict) or "model" not in content:
-        raise RefusedError(f"{path} has no section 'model': expected a configuration of LightningCLI.")
-    made: list[Any] = []
-    for part, kind in (("model", LightningModule), ("data", LightningDataModule)):
-        if part not in content:
-            made.append(None)
-            continue
-        parser = ArgumentParser(exit_on_error=False)
-        parser.add_argument(f"--{part}", type=kind)
-        try:
-            made.append(getattr(parser.instantiate_classes(parser.parse_object({part: content[part]})), part))
-        except (ArgumentError, TypeError, ValueError, ImportError, AttributeError) as error:
-            raise RefusedError(f"{path}: its {part} cannot be made: {error}") from error
-    return made[0], made[1]
+        part = part_of(model, path)
+    except ValueError as error:
+        raise RefusedError(f"--map {path}: there is no such part; {error}") from error
+    if not isinstance(part, torch.nn.Module):
+        raise RefusedError(f"--map {path} is a {type(part).__name__}, expected a module.")
+    return part
 
 
 def read_tensors(path: Path) -> dict[str, Any]:
@@ -109,3 +120,31 @@ def load_weights(model: Any, path: Path) -> None:
         model.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as error:
         raise RefusedError(f"{path} does not fit the model of the configuration: {error}") from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The sections of a configuration, of which one is `model`."""
+    import yaml  # type: ignore[import-untyped]
+
+    try:
+        content = yaml.safe_load(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RefusedError(f"{path} cannot be read: {error}") from error
+    content = content.get("fit", content) if isinstance(content, dict) else None
+    if not isinstance(content, dict) or "model" not in content:
+        raise RefusedError(f"{path} has no section 'model': expected a configuration of LightningCLI.")
+    return content
+
+
+def _make(path: Path, content: dict[str, Any], part: str, kind: type) -> Any:
+    """What a section of a configuration describes."""
+    # Lightning 2.6 calls what jsonargparse 5 will drop; that is nothing to tell a user about
+    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
+    from jsonargparse import ArgumentError, ArgumentParser
+
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument(f"--{part}", type=kind)
+    try:
+        return getattr(parser.instantiate_classes(parser.parse_object({part: content[part]})), part)
+    except (ArgumentError, TypeError, ValueError, ImportError, AttributeError) as error:
+        raise RefusedError(f"{path}: its {part} cannot be made: {error}") from error

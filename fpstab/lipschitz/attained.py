@@ -1,12 +1,15 @@
 """Norms of Jacobians that a network attains at points: its Lipschitz constant is not below."""
 
+import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from fpstab import guard
 from fpstab.jacobian import jacobian_norm
 from fpstab.maps import SelfMap
 
@@ -39,7 +42,7 @@ def attained_norm(
         x = network.flatten(points)
         map_ = (lambda z: torch.softmax(network(z), dim=1)) if head == "softmax" else network
         return jacobian_norm(map_, x, rtol=rtol, throw=False).scalars()["sigma_max"]
-    except (RuntimeError, ValueError, TypeError, NotImplementedError):
+    except (TypeError, ValueError, RuntimeError):  # it is no map (the first two), or autograd has no derivative of it
         return math.nan
 
 
@@ -48,3 +51,56 @@ def gaussian_points(shape: Sequence[int]) -> Tensor:
     x = torch.randn((_POINTS, *shape), generator=torch.Generator().manual_seed(0))
     sizes = torch.tensor(_SIZES).repeat(_POINTS // len(_SIZES))
     return x * sizes.reshape(-1, *[1] * len(shape))
+
+
+def part_inputs(module: nn.Module, path: str | None, x: Tensor) -> Tensor | None:
+    """What a part of a network, a module or a method of one, gets as its input when the network maps `x`.
+
+    The network is the outermost module on the path that maps it: a LightningModule need not have a forward. It is left
+    as it was.
+
+    Args:
+        module: Where the path begins.
+        path: E.g. `"net.encoder"`; `None`: the module itself.
+        x: `[B, *shape]`, in the network's own shape.
+
+    Returns:
+        `[B, *shape]` in the part's own shape; `None` where no module on the path maps `x`, or the part is not called.
+
+    >>> network = nn.Sequential(nn.Linear(3, 2), nn.ReLU())
+    >>> part_inputs(network, "1", torch.zeros(4, 3)).shape
+    torch.Size([4, 2])
+    """
+    part: Any = functools.reduce(getattr, path.split(".") if path else (), module)
+    seen: list[Tensor] = []
+
+    def look(args: tuple[Any, ...]) -> None:
+        if args and isinstance(args[0], Tensor):
+            seen.append(args[0].detach())
+
+    def called(*args: Any, **kwargs: Any) -> Any:
+        look(args)
+        return part(*args, **kwargs)
+
+    device = next((parameter.device for parameter in module.parameters()), x.device)
+    with guard.untouched(module), torch.no_grad():
+        if isinstance(part, nn.Module):
+            part.register_forward_pre_hook(lambda _, args: look(args))
+        else:
+            vars(part.__self__)[part.__name__] = called
+        module.eval()
+        for whole in _around(module, path):
+            with suppress(Exception):  # whatever a forward that is not made for `x` raises: the next one is tried
+                whole(x.to(device))
+            if seen:
+                return seen[0]
+    return None
+
+
+def _around(module: nn.Module, path: str | None) -> Iterator[nn.Module]:
+    """The modules on the path, the outermost first."""
+    yield module
+    for name in path.split(".") if path else ():
+        module = getattr(module, name)
+        if isinstance(module, nn.Module):
+            yield module

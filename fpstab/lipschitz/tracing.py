@@ -37,7 +37,7 @@ def trace(
     tracer = _Tracer(x, operations, dtype)
     try:
         tracer.trace(_Whole(module, call))
-    except Exception as error:
+    except Exception as error:  # the network's own forward runs here, on what is no tensor: it may raise anything
         of_a_weight = isinstance(error, TypeError) and str(error).startswith("layer ")
         if isinstance(error, AnalysisError) or of_a_weight:
             raise
@@ -111,7 +111,7 @@ class _Tracer(fx.Tracer):
             return m.module(*args, **kwargs)
         try:
             return super().call_module(m, forward, args, kwargs)
-        except Exception:
+        except Exception:  # goes on its way: only where it happened is noted
             if self.failed is None:  # the innermost one
                 self.failed = (_name(self.path_of_module(m)), type(m).__name__)
             raise

@@ -2,7 +2,6 @@
 
 import copy
 import inspect
-import json
 import math
 
 import numpy as np
@@ -12,8 +11,8 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-from fpstab.callbacks import EquilibriumMonitor, Every
-from fpstab.equilibrium import Anderson, FixedPointLayer, PhantomGradient, Picard
+from fpstab.callbacks import EquilibriumMonitor, Every, read_lines
+from fpstab.equilibrium import Anderson, FixedPointLayer, Picard
 from tests.callbacks.toys import NAMESPACES, lightning, loaders, task, trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:FixedPointLayer")
@@ -125,7 +124,7 @@ def test_spectral_radius_is_numpys_along_a_training(tmp_path):
     events = EventAccumulator(logger.log_dir, size_guidance={"histograms": 0, "images": 0}).Reload()
     assert [each.step for each in events.Images("fpstab/equilibrium/rates")] == [0, 12]
     assert events.Histograms("fpstab/equilibrium/rho")[-1].histogram_value.num == 16
-    lines = [json.loads(line) for line in (tmp_path / "lightning_logs/version_0/fpstab.jsonl").read_text().splitlines()]
+    lines = read_lines(tmp_path / "lightning_logs/version_0/fpstab.jsonl")
     assert len(lines[-1]["result"]["layers"]["net.1.layer"]["forward"]["iterations"]) == 16
 
 
@@ -161,31 +160,6 @@ def test_two_layers_and_paths(tmp_path):
     assert metrics["fpstab/equilibrium/rho_max"] == pytest.approx(0.7, rel=1e-2)
     assert metrics["fpstab/second/rho_max"] == pytest.approx(0.7, rel=1e-2)
     assert "fpstab/second/train/forward_iterations" in metrics
-
-
-def test_tuple_states_and_phantom_gradients(tmp_path):
-    class Pair(nn.Module):
-        def forward(self, z, x):
-            first, second = z
-            return 0.5 * second + x, -0.5 * first
-
-    class Two(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.layer = FixedPointLayer(Pair(), backward=PhantomGradient())
-            self.head = nn.Linear(24, 24)
-
-        def forward(self, x):
-            first, second = self.layer((torch.zeros_like(x), torch.zeros_like(x)), x)
-            return self.head(first + second)
-
-    monitor = EquilibriumMonitor(map="net", budget=None)
-    trainer(tmp_path, [monitor], max_epochs=1).fit(task(network=Two()), *loaders())
-    (layer,) = monitor.result.layers.values()
-    torch.testing.assert_close(layer.rho, torch.full((16,), 0.5, dtype=torch.float64), rtol=1e-2, atol=0)
-    torch.testing.assert_close(layer.eigenvalue.imag, layer.rho, rtol=1e-2, atol=1e-6)
-    assert layer.backward is None
-    assert layer.weight == {}
 
 
 def test_a_network_without_one_is_said_once_and_trains_on(tmp_path, caplog):

@@ -1,7 +1,6 @@
 """The LipschitzMonitor as its users meet it."""
 
 import inspect
-import json
 import math
 
 import numpy as np
@@ -12,7 +11,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-from fpstab.callbacks import Every
+from fpstab.callbacks import Every, read_lines
 from fpstab.callbacks.lipschitz import LipschitzMonitor
 from fpstab.lipschitz import lipschitz_bound
 from fpstab.lipschitz.extraction import extract
@@ -63,7 +62,7 @@ def test_attach_and_look(tmp_path):
     values = [event.value for event in events.Scalars("fpstab/lipschitz/value")]
     assert len(values) == 4  # the untrained network, and three epochs
     assert [picture.step for picture in events.Images("fpstab/lipschitz/brackets")] == [0, 12]
-    lines = [json.loads(line) for line in (tmp_path / "lightning_logs/version_0/fpstab.jsonl").read_text().splitlines()]
+    lines = read_lines(tmp_path / "lightning_logs/version_0/fpstab.jsonl")
     assert lines[-1]["result"]["value"] == result.value
 
 
@@ -141,6 +140,7 @@ def test_what_the_budget_has_no_room_for(tmp_path, caplog):
     assert fit.callback_metrics["fpstab/lipschitz/solved"] == 0
     assert fit.callback_metrics["fpstab/lipschitz/certified"] == 1
     assert 0 < monitor.result.sampled_lower <= lipschitz_bound(problem).value
+    assert monitor.price() >= 0.2  # what the semidefinite program is expected to take, which was not paid
     assert sum("logs the product of norms until" in r.message for r in caplog.records) == 1
     assert sum("measures less often" in r.message for r in caplog.records) == 1
 
@@ -157,6 +157,40 @@ def test_the_budget_is_saved_for_the_semidefinite_program(tmp_path, monkeypatch)
     assert solved[:2] == [0, 0]
     assert solved[2:] == [1] * len(solved[2:])
     assert len(solved) > 3
+
+
+@pytest.mark.parametrize("epochs", [4, 7])
+@pytest.mark.parametrize("limit", [True, False])
+def test_the_last_measurement_keeps_a_program_of_its_own(tmp_path, monkeypatch, epochs, limit):
+    """An epoch takes 20 s and a program 1 s, so that the budget has room for one in two or three epochs."""
+    from fpstab.callbacks import budget
+    from fpstab.lipschitz import reports
+
+    training, analysing = [0.0], [0.0]
+
+    def solve(*args, **kwargs):
+        analysing[0] += 1.0
+        return lipschitz_bound(*args, **kwargs)
+
+    class Clock(lightning().Callback):
+        def on_train_epoch_start(self, trainer, module):
+            training[0] += 20.0
+
+        def on_train_epoch_end(self, trainer, module):
+            trainer.should_stop = trainer.current_epoch == epochs - 1
+
+    monkeypatch.setattr(budget.time, "monotonic", lambda: training[0])
+    monkeypatch.setattr(budget.time, "perf_counter", lambda: analysing[0])
+    monkeypatch.setattr(reports, "lipschitz_bound", solve)
+    monitor = LipschitzMonitor(map="net", budget=0.02)
+    monitor._full_cost = 1.0
+    fit = trainer(tmp_path, [Clock(), monitor], max_epochs=epochs if limit else -1)
+    fit.fit(task(), *loaders())
+    solved = [record["scalars"]["fpstab/lipschitz/solved"] for record in monitor.history.records]
+    assert solved == [0, 0] + [1] * (len(solved) - 2)
+    assert len(solved) > 2
+    assert monitor.history.records[-1]["step"] == fit.global_step == 4 * epochs
+    assert monitor._budget.spent <= 0.02 * training[0]
 
 
 def test_early_stopping_can_watch_it(tmp_path):

@@ -42,6 +42,16 @@ def test_the_reserve_grows_with_the_training(clock):
     assert pictures.reserve(trainer(50, loggers=()), budget) == 0
 
 
+def test_the_last_measurement_is_held_room_for_with_or_without_loggers(clock):
+    budget, pictures = started(0.1), Pictures()
+    assert pictures.reserve(trainer(25, loggers=()), budget, 8.0) == 2.0
+    assert (
+        pictures.reserve(trainer(25, total=float("inf"), loggers=()), budget, 8.0) == 8.0
+    )  # the end may come any time
+    clock[0] = 10.0
+    assert pictures.reserve(trainer(50), budget, 8.0) == 4.3125
+
+
 def test_nothing_is_held_back_for_what_will_not_fit(clock):
     budget, pictures = started(0.1), Pictures()
     clock[0] = 2.0

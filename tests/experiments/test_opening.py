@@ -7,7 +7,15 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from fpstab.experiments.opening import RefusedError, build, config_of, load_weights, read_tensors
+from fpstab.experiments.opening import (
+    RefusedError,
+    build,
+    build_model,
+    config_of,
+    load_weights,
+    model_part,
+    read_tensors,
+)
 
 
 def test_a_shipped_configuration():
@@ -46,6 +54,26 @@ def test_configurations_that_are_none(text, said, tmp_path):
     (tmp_path / "config.yaml").write_text(text)
     with pytest.raises(RefusedError, match=said):
         build(tmp_path / "config.yaml")
+
+
+def test_a_model_without_its_data(tmp_path):
+    (tmp_path / "config.yaml").write_text(
+        "model: {class_path: pytorch_lightning.demos.boring_classes.BoringModel}\ndata: {class_path: no.such.Data}"
+    )
+    model = build_model(tmp_path / "config.yaml")
+    assert isinstance(model.layer, nn.Linear)
+    with pytest.raises(RefusedError, match="its data cannot be made"):
+        build(tmp_path / "config.yaml")
+
+
+def test_parts_of_a_model():
+    model = nn.Sequential(nn.Linear(2, 3), nn.Sequential(nn.Tanh()))
+    assert model_part(model, "") is model
+    assert model_part(model, "1.0") is model[1][0]
+    with pytest.raises(RefusedError, match=r"--map 1\.2: there is no such part; Sequential\.1 has no '2'. It has: 0\."):
+        model_part(model, "1.2")
+    with pytest.raises(RefusedError, match=r"--map 0\.weight is a Parameter, expected a module"):
+        model_part(model, "0.weight")
 
 
 def test_tensors_of_all_kinds(tmp_path):
