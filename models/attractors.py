@@ -2,15 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from fpstab.models._checks import is_int, is_number, require
 from fpstab.models.mlp import MLP
-from fpstab.models.tasks import LRSchedulerCallable, OptimizerCallable, make_optimizers
+from fpstab.models.tasks import LRSchedulerCallable, NetworkTask, OptimizerCallable
 
 
 class GaussianMLP(MLP):
@@ -45,7 +43,7 @@ class GaussianMLP(MLP):
                 nn.init.normal_(layer.bias, std=sigma)
 
 
-class ExemplarTask(pl.LightningModule):
+class ExemplarTask(NetworkTask):
     """Trains a map of a space to itself to send every point to its exemplar, and to keep it there.
 
     A batch is `(x, ψ)`, points and the exemplar of each, of one shape. The loss is the sum over m = 1 … `unroll` of the
@@ -80,23 +78,11 @@ class ExemplarTask(pl.LightningModule):
         optimizer: OptimizerCallable = torch.optim.Adam,
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
-        super().__init__()
-        require(isinstance(net, nn.Module), "net", net, "an nn.Module")
+        super().__init__(net, optimizer, lr_scheduler)
         require(is_int(unroll, 1), "unroll", unroll, "a positive integer")
-        require(callable(optimizer), "optimizer", optimizer, "a callable that takes the parameters")
-        is_maker = lr_scheduler is None or callable(lr_scheduler)
-        require(is_maker, "lr_scheduler", lr_scheduler, "None or a callable that takes the optimizer")
-        self.net = net
         self.unroll = unroll
-        self.optimizer = optimizer
-        self.lr_scheduler = lr_scheduler
         self.train_loss, self.val_loss, self.test_loss = MeanMetric(), MeanMetric(), MeanMetric()
         self.val_one_pass, self.test_one_pass = MeanMetric(), MeanMetric()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The network's output `[B, ...]` for `x` `[B, ...]`: one pass."""
-        out: Tensor = self.net(x)
-        return out
 
     def training_step(self, batch: Sequence[Tensor], batch_idx: int) -> Tensor:
         """The loss of one batch, a scalar.
@@ -127,10 +113,6 @@ class ExemplarTask(pl.LightningModule):
     def test_step(self, batch: Sequence[Tensor], batch_idx: int) -> None:
         """Counts one batch into `test/loss` and `test/one_pass`."""
         self._evaluate(batch, "test", self.test_loss, self.test_one_pass)
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The optimizer of the network's parameters, with its scheduler if there is one."""
-        return make_optimizers(self.net, self.optimizer, self.lr_scheduler)
 
     def _evaluate(self, batch: Sequence[Tensor], stage: str, loss: MeanMetric, one_pass: MeanMetric) -> None:
         errors = self._errors(batch)

@@ -2,19 +2,15 @@
 
 import os
 from functools import cache
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
-from torch.utils.data import DataLoader, TensorDataset
 
-from fpstab.models._checks import is_int, is_number, require
+from fpstab.models._checks import require
 from fpstab.models._cifar_files import missing_files, read_files
-from fpstab.models.data import stratified_split
+from fpstab.models._images import ImageData, stratified_split
 
 Source = Literal["cifar10", "photographs"]
 
@@ -23,7 +19,7 @@ _PHOTOGRAPHS = ("china", "flower")
 _TEST_FRACTION = 0.2  # the crops come without a test set of their own
 
 
-class CIFAR10Data(pl.LightningDataModule):
+class CIFAR10Data(ImageData):
     """Colour photographs: `x` `[B, 3, 32, 32]` float32 in [0, 1], `y` `[B]` int64.
 
     `source="cifar10"` reads torchvision's files `root/cifar-10-batches-py/{data_batch_1, …, test_batch}`: 50,000
@@ -71,25 +67,17 @@ class CIFAR10Data(pl.LightningDataModule):
         seed: int = 0,
         num_workers: int = 0,
     ) -> None:
-        super().__init__()
-        require(isinstance(root, str | os.PathLike), "root", root, "a path")
-        self.root = Path(root).expanduser()
-        require(not self.root.is_file(), "root", str(root), "a folder, not a file")
-        require(isinstance(download, bool), "download", download, "True or False")
+        super().__init__(
+            root,
+            download=download,
+            batch_size=batch_size,
+            val_fraction=val_fraction,
+            seed=seed,
+            num_workers=num_workers,
+        )
         require(source in ("cifar10", "photographs"), "source", source, "'cifar10' or 'photographs'")
-        require(is_int(batch_size, 1), "batch_size", batch_size, "a positive integer")
-        in_range = is_number(val_fraction) and 0 < val_fraction < 1
-        require(in_range, "val_fraction", val_fraction, "a number between 0 and 1, exclusive")
-        require(is_int(seed, 0) and seed < 2**32, "seed", seed, "an integer from 0 to 2**32 - 1")
-        require(is_int(num_workers, 0), "num_workers", num_workers, "an integer ≥ 0")
-        self.download = download
         self.source: Source = source
-        self.batch_size = batch_size
-        self.val_fraction = val_fraction
-        self.seed = seed
-        self.num_workers = num_workers
         self.class_names = CIFAR10_CLASSES if source == "cifar10" else _PHOTOGRAPHS
-        self._ready = False
 
     def prepare_data(self) -> None:
         """Downloads the CIFAR-10 files with `download=True`, unless all are there."""
@@ -109,47 +97,14 @@ class CIFAR10Data(pl.LightningDataModule):
             return
         if self.source == "cifar10":
             pixels, labels, test_pixels, test_labels = (torch.from_numpy(array) for array in read_files(self.root))
-            where = f"CIFAR-10 images from the files in {self.root}"
+            what = f"CIFAR-10 images from the files in {self.root}"
         else:
             pixels, labels = _photograph_crops()
             rest, test = stratified_split(labels, _TEST_FRACTION, self.seed)
             test_pixels, test_labels = pixels[test], labels[test]
             pixels, labels = pixels[rest], labels[rest]
-            where = "crops of scikit-learn's two sample photographs (this is not CIFAR-10)"
-        train, val = stratified_split(labels, self.val_fraction, self.seed)
-        self.train_set = _dataset(pixels[train], labels[train])
-        self.val_set = _dataset(pixels[val], labels[val])
-        self.test_set = _dataset(test_pixels, test_labels)
-        self._ready = True
-        sizes = f"{len(self.train_set)} train, {len(self.val_set)} val, {len(self.test_set)} test"
-        rank_zero_info(f"CIFAR10Data: {sizes} {where}")
-
-    def train_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
-        """Shuffled batches `x` `[B, 3, 32, 32]`, `y` `[B]` of the training images."""
-        return self._loader("train_set", shuffle=True)
-
-    def val_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
-        """Batches `x` `[B, 3, 32, 32]`, `y` `[B]` of the validation images."""
-        return self._loader("val_set")
-
-    def test_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
-        """Batches `x` `[B, 3, 32, 32]`, `y` `[B]` of the test images."""
-        return self._loader("test_set")
-
-    def _loader(self, name: str, shuffle: bool = False) -> DataLoader[tuple[Tensor, ...]]:
-        if not self._ready:
-            raise RuntimeError("CIFAR10Data has no images yet: call setup() first (a Trainer does).")
-        return DataLoader(
-            getattr(self, name),
-            self.batch_size,
-            shuffle=shuffle,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-        )
-
-
-def _dataset(pixels: Tensor, labels: Tensor) -> TensorDataset:
-    return TensorDataset(pixels.float() / 255, labels)
+            what = "crops of scikit-learn's two sample photographs (this is not CIFAR-10)"
+        self._keep(pixels, labels, test_pixels, test_labels, what)
 
 
 @cache

@@ -2,9 +2,7 @@
 
 from collections.abc import Sequence
 
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric, MetricCollection
 from torchmetrics.classification import (
@@ -15,10 +13,10 @@ from torchmetrics.classification import (
 )
 
 from fpstab.models._checks import is_int, require
-from fpstab.models.tasks import LRSchedulerCallable, OptimizerCallable, make_optimizers
+from fpstab.models.tasks import LRSchedulerCallable, NetworkTask, OptimizerCallable
 
 
-class ClassifierTask(pl.LightningModule):
+class ClassifierTask(NetworkTask):
     """Trains a network to name the class of its input: the cross-entropy of the logits `net(x)`.
 
     A batch is `(x, y)`. Logs `train/loss` and `train/accuracy`, and for `val` and `test` also `precision`, `recall`
@@ -49,25 +47,13 @@ class ClassifierTask(pl.LightningModule):
         optimizer: OptimizerCallable = torch.optim.Adam,
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
-        super().__init__()
-        require(isinstance(net, nn.Module), "net", net, "an nn.Module")
+        super().__init__(net, optimizer, lr_scheduler)
         require(is_int(classes, 2), "classes", classes, "an integer ≥ 2")
-        require(callable(optimizer), "optimizer", optimizer, "a callable that takes the parameters")
-        is_maker = lr_scheduler is None or callable(lr_scheduler)
-        require(is_maker, "lr_scheduler", lr_scheduler, "None or a callable that takes the optimizer")
-        self.net = net
         self.classes = classes
-        self.optimizer = optimizer
-        self.lr_scheduler = lr_scheduler
         self.train_scores = MetricCollection({"accuracy": _accuracy(classes)}, prefix="train/")
         self.val_scores = MetricCollection(_measures(classes), prefix="val/")
         self.test_scores = MetricCollection(_measures(classes), prefix="test/")
         self.train_loss, self.val_loss, self.test_loss = MeanMetric(), MeanMetric(), MeanMetric()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The logits `[B, classes]` for `x` `[B, ...]`."""
-        out: Tensor = self.net(x)
-        return out
 
     def training_step(self, batch: Sequence[Tensor], batch_idx: int) -> Tensor:
         """The loss of one batch, a scalar.
@@ -102,10 +88,6 @@ class ClassifierTask(pl.LightningModule):
         self._loss(batch, self.test_loss, self.test_scores)
         self.log("test/loss", self.test_loss)
         self.log_dict(self.test_scores)
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The optimizer of the network's parameters, with its scheduler if there is one."""
-        return make_optimizers(self.net, self.optimizer, self.lr_scheduler)
 
     def _loss(self, batch: Sequence[Tensor], mean: MeanMetric, scores: MetricCollection) -> Tensor:
         x, y = batch

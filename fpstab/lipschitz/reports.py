@@ -7,15 +7,21 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from fpstab.lipschitz.bounds import SOFTMAX, Form, Head, LipschitzBound, check_arguments, lipschitz_bound
+from fpstab.lipschitz.bounds import (
+    SOFTMAX,
+    Form,
+    Head,
+    LipschitzBound,
+    check_arguments,
+    lipschitz_bound,
+    seconds_to_solve,
+)
 from fpstab.lipschitz.extraction import extract
 from fpstab.lipschitz.norms import spectral_product
-from fpstab.lipschitz.problem import Feedforward, Problem
 from fpstab.results import Status
 from fpstab.rounding import multiply_up
 
 _SAMPLED_RTOL = 1e-2  # of each Jacobian's norm
-_OVERHEAD, _SECONDS = 0.2, 1.4e-8  # of a solution, for the size n of the matrix inequality: a + b n³
 _QUANTITIES = ("optimum_lower", "slopes_lower", "rel_gap", "eclipse_fast", "exact")
 
 
@@ -87,22 +93,13 @@ def lipschitz_report(
     check_arguments(form, head, rtol=rtol, time_limit=time_limit)
     problem = extract(target, points)
     sampled = math.nan if points is None else attained_norm(target, points, head=head, rtol=_SAMPLED_RTOL)
-    if affords is not None and not affords(_seconds_to_solve(problem)):
+    if affords is not None and not affords(seconds_to_solve(problem)):
         product = spectral_product(problem)
         if head == "softmax":
             product = multiply_up(product, SOFTMAX)
         return LipschitzReport(product, product, sampled, None, _status(product, Status()))
     bound = lipschitz_bound(problem, form=form, head=head, rtol=rtol, time_limit=time_limit, throw=False)
     return LipschitzReport(bound.value, bound.spectral_product, sampled, bound, _status(bound.value, bound.status))
-
-
-def _seconds_to_solve(problem: Problem) -> float:
-    """A guess, before it is known."""
-    if isinstance(problem, Feedforward):
-        hidden, ends = sum(problem.sizes[1:-1]), (*problem.sizes[:2], *problem.sizes[-2:])
-    else:
-        hidden, ends = problem.n_hidden, (problem.n_in, problem.n_out)
-    return _OVERHEAD + _SECONDS * (hidden + min(ends)) ** 3 if hidden else _OVERHEAD
 
 
 def _status(value: float, status: Status) -> Status:
