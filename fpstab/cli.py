@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from fpstab import __version__, cli_apply, cli_esd, cli_lipschitz, cli_orbits, cli_reproduce
+from fpstab import __version__, cli_apply, cli_esd, cli_lipschitz, cli_orbits, cli_report, cli_reproduce, cli_watch
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,7 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     cli_apply.add_parser(commands)
     cli_lipschitz.add_parser(commands)
     cli_orbits.add_parser(commands)
+    cli_report.add_parser(commands)
     cli_reproduce.add_parser(commands)
+    cli_watch.add_parser(commands)
     commands.add_parser(
         "train",
         help="train anything with Lightning's command line: fpstab train fit --config mnist_autoencoder",
@@ -52,6 +54,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return cli_lipschitz.run_lipschitz(arguments)
     if arguments.command == "orbits":
         return cli_orbits.run_orbits(arguments)
+    if arguments.command == "report":
+        return cli_report.run_report(arguments)
+    if arguments.command == "watch":
+        return cli_watch.run_watch(arguments)
     if arguments.command == "reproduce":
         return cli_reproduce.run_reproduce(arguments)
     from fpstab.experiments.demo import run_demo

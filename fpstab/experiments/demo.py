@@ -45,6 +45,8 @@ def run_demo(*, out: Path, data: Path, fast: bool = False) -> int:
 
         from fpstab.callbacks import ESDMonitor, FixedPointMonitor, JacobianMonitor, Monitor
         from fpstab.models import MNISTData
+        from fpstab.report import open_run
+        from fpstab.report.pages import write_report
 
     class Bar(RichProgressBar):
         """Leaves the room of an 80-column terminal to the metrics."""
@@ -104,17 +106,22 @@ def run_demo(*, out: Path, data: Path, fast: bool = False) -> int:
         "where only some directions shrink. Coverage is the share of starts that end at a limit that is known.\n",
         soft_wrap=True,
     )
-    spent = sum(sum(monitor.history.series(f"fpstab/{monitor.name}/seconds")[1]) for monitor in monitors)
     console.print(
-        f"Trained {trainer.current_epoch} epochs in {seconds:.0f} s to a validation loss of {loss:.4f}; "
-        f"{sum(len(monitor.history.records) for monitor in monitors)} measurements took {spent:.1f} s of it."
+        f"Trained {trainer.current_epoch} epochs in {seconds:.0f} s to a validation loss of {loss:.4f}. Of that:"
     )
+    for monitor in monitors:
+        spent = sum(monitor.history.series(f"fpstab/{monitor.name}/seconds")[1])
+        measured = f"{len(monitor.history.records)} measurements of the {type(monitor).__name__}"
+        console.print(f"  {measured} took {spent:.1f} s, {spent / seconds:.0%}")
     log_dir = Path(str(trainer.log_dir))
+    page = log_dir / "fpstab-report.html"
+    page.write_text(write_report([open_run(log_dir)]), encoding="utf-8")
+    console.print(f"  the story    {escape(str(page))}", soft_wrap=True)
     for picture in _pictures(esd, [fixed_points, jacobian], log_dir / "pictures"):
         console.print(f"  picture      {escape(str(picture))}", soft_wrap=True)
     console.print(f"  every result {escape(str(log_dir / 'fpstab.jsonl'))}", soft_wrap=True)
     console.print(f"  TensorBoard  {escape(str(log_dir))}", soft_wrap=True)
-    console.print("Next, look at all of it as it went, epoch by epoch:")
+    console.print("Next, open the story in a browser, or look at all of it as it went, epoch by epoch:")
     console.print(f"  [bold]{_tensorboard()} --logdir {escape(str(out))}[/]", soft_wrap=True)
     return 0
 

@@ -13,11 +13,13 @@ class Quantities:
 
     Attributes:
         question: What it answers.
+        monitor: The monitor's class.
         charts: Titles of charts, each with its quantities: names below `fpstab/<name>/`, where `*` stands for a layer.
         meaning: A sentence for each quantity, by its name or the last part of it.
     """
 
     question: str
+    monitor: str = ""
     charts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     meaning: Mapping[str, str] = field(default_factory=dict)
 
@@ -43,6 +45,7 @@ _ATTRACTING = "fixed points that attract their neighbourhood (ρ(J) < 1)"
 QUANTITIES: dict[str, Quantities] = {
     "esd": Quantities(
         "Heavy tails?",
+        "ESDMonitor",
         {
             "exponent α of each layer's spectrum": ("*/alpha",),
             "layers whose tail is heavy": ("n_heavy",),
@@ -64,6 +67,7 @@ QUANTITIES: dict[str, Quantities] = {
     ),
     "fixed_points": Quantities(
         "How many attractors?",
+        "FixedPointMonitor",
         {
             "fixed points by kind": ("n_attracting", "n_saddle", "n_repelling", "n_marginal"),
             "how complete the count is": ("data/coverage", "uniform/coverage"),
@@ -103,6 +107,7 @@ QUANTITIES: dict[str, Quantities] = {
     ),
     "jacobian": Quantities(
         "Contracting?",
+        "JacobianMonitor",
         {
             "spectral radius ρ(J)": ("rho_max", "rho_mean", "rho_median"),
             "norm ‖J‖₂": ("sigma_max", "sigma_mean"),
@@ -126,6 +131,7 @@ QUANTITIES: dict[str, Quantities] = {
     ),
     "lipschitz": Quantities(
         "How far can it stretch a difference?",
+        "LipschitzMonitor",
         {
             "Lipschitz constant, from above and below": ("value", "spectral_product", "slopes_lower", "sampled_lower"),
             "certified, and by LipSDP": ("certified", "solved"),
@@ -146,6 +152,7 @@ QUANTITIES: dict[str, Quantities] = {
     ),
     "equilibrium": Quantities(
         "Do the equilibria converge?",
+        "EquilibriumMonitor",
         {
             "evaluations to converge": ("forward/iterations_mean", "backward/iterations_mean", "predicted_iterations"),
             "not converged": ("forward/unconverged", "backward/unconverged", "fallback", "dropped"),
@@ -178,6 +185,7 @@ QUANTITIES: dict[str, Quantities] = {
     ),
     "stability": Quantities(
         "Stable when iterated?",
+        "StabilityMonitor",
         {
             "values of the certificates (below 1: proved)": ("value", "value/*"),
             "proved to be stable": ("certified",),
@@ -216,6 +224,7 @@ QUANTITIES: dict[str, Quantities] = {
     ),
     "orbits": Quantities(
         "Expansive? Shadowing?",
+        "OrbitMonitor",
         {
             "g-expansive constants": ("expansive_definition", "expansive_block", "expansive_mean"),
             "g-shadowing": ("shadowing",),
@@ -242,6 +251,16 @@ QUANTITIES: dict[str, Quantities] = {
 def quantities_of(analysis: str) -> Quantities:
     """What is known of a monitor's quantities; of one that is not fpstab's, that its name is its question."""
     return QUANTITIES.get(analysis, Quantities(analysis.replace("_", " ")))
+
+
+def parts_of(state_key: str) -> tuple[str, str]:
+    """Analysis and name of a monitor from its key in lines and checkpoints.
+
+    >>> parts_of("LipschitzMonitor[head]"), parts_of("PhaseMonitor[phase]")
+    (('lipschitz', 'head'), ('phase', 'phase'))
+    """
+    monitor, _, name = state_key.removesuffix("]").partition("[")
+    return next((analysis for analysis, each in QUANTITIES.items() if each.monitor == monitor), name), name
 
 
 def pattern_of(name: str, quantity: str) -> str:
