@@ -11,9 +11,12 @@ from fpstab.models.conv_deq import ConvDEQ
 from fpstab.models.data import MNISTData
 from fpstab.models.deq import DEQAutoencoder, DEQClassifier
 from fpstab.models.exemplars import CirclesData, ExemplarData, MemoriesData
+from fpstab.models.language import LanguageTask
 from fpstab.models.mlp import MLP
 from fpstab.models.resnet import EqualWidthResNet
 from fpstab.models.tasks import AutoencoderTask
+from fpstab.models.text import TextData
+from fpstab.models.transformer import DEQTransformer
 
 __all__ = [
     "MLP",
@@ -26,10 +29,13 @@ __all__ = [
     "ConvDEQ",
     "DEQAutoencoder",
     "DEQClassifier",
+    "DEQTransformer",
     "EqualWidthResNet",
     "ExemplarData",
     "ExemplarTask",
     "GaussianMLP",
+    "LanguageTask",
     "MNISTData",
     "MemoriesData",
+    "TextData",
 ]
