@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from fpstab.activations import ActivationInfo, activation_info, is_activation
+from fpstab.activations import ActivationInfo, is_activation, known_info
 
 Mode = Literal["shifted", "paper", "tangent"]
 Side = Literal["left", "right"]
@@ -37,7 +37,7 @@ class Elementwise:
         Raises:
             ValueError: If a parameter makes no sense.
         """
-        return activation_info(self._known, *self.args, **self.kwargs)
+        return known_info(self._known, *self.args, **self.kwargs)
 
     @property
     def _known(self) -> Any:

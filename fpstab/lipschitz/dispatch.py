@@ -14,7 +14,8 @@ from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from fpstab.activations import ActivationInfo, activation_info, is_activation
+from fpstab.activations import APLU, BLU, PELU, ActivationInfo, SoftExponential, is_activation, known_info
+from fpstab.activations.functional import aplu, blu, pelu, soft_exponential
 from fpstab.lipschitz.affine import Affine
 from fpstab.lipschitz.operations import Operations, UnsupportedLayer, constant
 
@@ -230,7 +231,7 @@ def _functional_batch_norm(
 
 def _info(name: str, kind: str, activation: Any, *args: Any, **kwargs: Any) -> ActivationInfo:
     try:
-        return activation_info(activation, *args, **kwargs)
+        return known_info(activation, *args, **kwargs)
     except TypeError as error:
         raise UnsupportedLayer(name, kind, f"cannot be read: {error}") from error
     except ValueError as error:
@@ -262,11 +263,21 @@ def _called(function: Any, rest: Sequence[Any], kwargs: dict[str, Any]) -> Calla
 
 def _function(module: nn.Module) -> Callable[[Tensor], Tensor]:
     """What an activation computes, in float64, without its hooks."""
-    if isinstance(module, nn.PReLU):
-        weight = module.weight.detach().to("cpu", torch.float64)
-        return lambda z: functional.prelu(z, weight)
+    for cls, (function, *names) in _PARAMETRIC.items():
+        if isinstance(module, cls):
+            parameters = [_float64(getattr(module, each)) for each in names]
+            return lambda z: function(z, *parameters)
     forward: Callable[[Tensor], Tensor] = module.forward
     return forward
+
+
+_PARAMETRIC: dict[type[nn.Module], tuple[Any, ...]] = {
+    nn.PReLU: (functional.prelu, "weight"),
+    SoftExponential: (soft_exponential, "alpha"),
+    BLU: (blu, "beta"),
+    APLU: (aplu, "a", "b"),
+    PELU: (pelu, "a", "b"),
+}
 
 
 def _float64(value: Any) -> Any:

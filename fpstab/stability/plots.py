@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from fpstab.activations import ActivationInfo
+from fpstab import activations
+from fpstab.activations import ActivationInfo, activation_info
+from fpstab.activations.info import ESTIMATED, PAPER_CLASS
 from fpstab.jacobian import AffineMap, affine_map
 from fpstab.jacobian.elementwise import Mode
 from fpstab.maps import SelfMap
@@ -114,22 +116,43 @@ def plot_certificates(certificates: "Sequence[StabilityCertificate]", ax: "Axes 
     return ax
 
 
-def plot_activations(infos: Sequence[ActivationInfo], ax: "Axes | None" = None) -> "Axes":
+def plot_activations(infos: Sequence[ActivationInfo] | None = None, ax: "Axes | None" = None) -> "Axes":
     """Draw the range of slopes of each activation, in the colour of its verdict (paper 3, Figure 1, corrected).
 
-    A cross marks where the paper calls the activation unstable. Slopes without bound are cut off at ±2.
+    A cross marks where the paper calls the activation unstable. Slopes without bound are cut off at ±2. Estimated ones
+    stand above a line, as open bars.
+
+    Args:
+        infos: By default the activations of the paper's figure, with the parameters they start with.
+        ax: Where to draw; by default on a new figure.
     """
+    infos = _of_figure_one() if infos is None else infos
     ax = _axes(ax)
-    for row, info in enumerate(infos):
+    known, estimated = ([info for info in infos if info.estimated == apart] for apart in (False, True))
+    for row, info in enumerate([*known, *estimated]):
         low, high = (float(np.clip(slope, -2, 2)) for slope in info.slope_range)
-        ax.plot([low, high], [row, row], lw=5, solid_capstyle="butt", color=_VERDICTS[info.verdict])
+        color = _VERDICTS[info.verdict.removesuffix(ESTIMATED)]
+        if info.estimated:
+            ax.barh([row], [high - low], 0.3, left=[low], color="none", edgecolor=color, linestyle="--")
+        else:
+            ax.plot([low, high], [row, row], lw=5, solid_capstyle="butt", color=color)
+        if info.slope_range[0] == info.slope_range[1]:  # no width: one slope
+            ax.plot([low], [row], marker="s", ms=5, color=color, ls="none")
         if info.paper_class is not None and info.paper_class.startswith("unstable"):
             ax.plot([high + 0.08], [row], marker="x", color=_RED, ls="none")
-    ax.set_yticks(range(len(infos)), [f"{info.name}: {info.verdict}" for info in infos], fontsize="small")
+    if known and estimated:
+        ax.axhline(len(known) - 0.5, lw=1, color=_GREY)
+    names = [f"{info.name}: {info.verdict}" for info in (*known, *estimated)]
+    ax.set_yticks(range(len(names)), names, fontsize="small")
     for slope in (-1.0, 1.0):
         ax.axvline(slope, lw=1, ls=":", color=_GREY)
     ax.set_xlabel("slope")
     return ax
+
+
+def _of_figure_one() -> list[ActivationInfo]:
+    classes = (getattr(nn, name, None) or getattr(activations, name) for name in PAPER_CLASS)
+    return [activation_info(cls().eval()) for cls in classes]
 
 
 def plot_diagnostics(diagnostics: "Diagnostics", ax: "Axes | None" = None) -> "Axes":

@@ -4,6 +4,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import nn
 
+from fpstab.activations import BLU
 from fpstab.jacobian import affine_map
 from fpstab.maps import SelfMap
 from fpstab.stability import activation_info, classify_attractor, phase_portrait, stability_criteria
@@ -57,6 +58,30 @@ def test_activations():
     assert labels == ["ReLU: nonexpansive", "Sigmoid: contractive", "GELU: sector", "Hardshrink: discontinuous"]
     crosses = [line for line in ax.lines if line.get_marker() == "x"]
     assert len(crosses) == 1  # the paper calls the sigmoid unstable
+
+
+def test_the_papers_activations():
+    ax = plot_activations()
+    labels = [label.get_text() for label in ax.get_yticklabels()]
+    assert len(labels) == 24  # of Figure 1, one of which is printed twice
+    assert {"BLU: nonexpansive", "SoftExponential: nonexpansive", "APLU: nonexpansive", "PELU: nonexpansive"} < set(
+        labels
+    )
+    crossed = {labels[int(line.get_ydata()[0])] for line in ax.lines if line.get_marker() == "x"}
+    assert {label.split(":")[0] for label in crossed} == {
+        "APLU", "PELU", "Sigmoid", "Hardsigmoid", "Hardswish", "SELU", "LogSigmoid", "Softplus"
+    }  # fmt: skip
+
+
+def test_estimated_activations_stand_apart():
+    infos = [activation_info(lambda z: 2 * torch.tanh(z)), activation_info(BLU(0.5)), activation_info(nn.Tanh())]
+    ax = plot_activations(infos)
+    labels = [label.get_text() for label in ax.get_yticklabels()]
+    assert labels == ["BLU: expansive", "Tanh: nonexpansive", "<lambda>: expansive (estimated)"]
+    (bar,) = ax.patches
+    assert (bar.get_x(), bar.get_width(), bar.get_facecolor()[3]) == (0.0, 2.0, 0.0)  # open
+    assert [line.get_ydata()[0] for line in ax.lines if len(set(line.get_ydata())) == 1 and line.get_lw() == 1] == [1.5]
+    assert not plot_activations(infos[1:]).patches
 
 
 def test_diagnostics():

@@ -2,7 +2,6 @@
 
 import functools
 import math
-import re
 
 import mpmath
 import pytest
@@ -12,87 +11,19 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.modules import activation as torch_activations
 
-from fpstab.activations import activation_info, is_activation
+from fpstab.activations import APLU, BLU, PELU, SoftExponential, activation_info, is_activation, known_info
+from fpstab.activations.functional import aplu, blu, pelu, soft_exponential
+from tests.activations.functions import CONTINUOUS, GRID, JUMPING, label, named, slopes, values
 
 F = nn.functional
 
-MODULES = [
-    nn.Identity(),
-    nn.ReLU(),
-    nn.ReLU6(),
-    nn.Hardtanh(),
-    nn.Hardtanh(-0.5, 2.0),
-    nn.Hardtanh(0.5, 2.0),
-    nn.Sigmoid(),
-    nn.Hardsigmoid(),
-    nn.Tanh(),
-    nn.SiLU(),
-    nn.Mish(),
-    nn.Hardswish(),
-    nn.ELU(),
-    nn.ELU(2.5),
-    nn.ELU(-0.5),
-    nn.CELU(),
-    nn.CELU(3.0),
-    nn.SELU(),
-    nn.GELU(),
-    nn.GELU("tanh"),
-    nn.LeakyReLU(),
-    nn.LeakyReLU(1.7),
-    nn.LeakyReLU(-0.3),
-    nn.LeakyReLU(-2.0),
-    nn.LogSigmoid(),
-    nn.Softplus(),
-    nn.Softplus(3.0, 40.0),
-    nn.Softplus(-2.0),
-    nn.Softshrink(),
-    nn.Softshrink(0.0),
-    nn.PReLU(init=0.4),
-    nn.Softsign(),
-    nn.Tanhshrink(),
-    nn.Threshold(0.5, 0.5),
-    nn.Threshold(-0.5, -0.5),
-    nn.Hardshrink(0.0),
-    nn.RReLU().eval(),
-]
-FUNCTIONS = [
-    torch.sin,
-    torch.cos,
-    torch.atan,
-    torch.erf,
-    torch.abs,
-    functools.partial(torch.clamp, max=0.3),
-]
-CONTINUOUS = [*MODULES, *FUNCTIONS]
-JUMPING = [
-    nn.Hardshrink(),
-    nn.Threshold(0.5, 0.0),
-    nn.Threshold(-0.5, 1.0),
-    nn.Softplus(1.0, 2.0),
-    nn.Softplus(-1.0, 2.0),
-]
 
-GRID = torch.cat([each * torch.arange(-40_000, 40_001, dtype=torch.float64) for each in (0.0015, 0.0001)]).unique()
-GRID = GRID[torch.cat([torch.ones(1).bool(), GRID.diff() > 2e-5])]
-
-
-def label(value):
-    """A test's name without addresses, so that it is the same in every process."""
-    return re.sub(r"( of type object)? at 0x[0-9a-f]+", "", str(value))
-
-
-def named(activations):
-    return pytest.mark.parametrize("activation", activations, ids=label)
-
-
-def values(activation, z):
-    activation = activation.double() if isinstance(activation, nn.Module) else activation
+def with_attribute(module, **parameters):
+    """A module after learning has changed its parameters."""
     with torch.no_grad():
-        return activation(z.clone())
-
-
-def slopes(activation):
-    return values(activation, GRID).diff() / GRID.diff()
+        for name, value in parameters.items():
+            getattr(module, name).fill_(value)
+    return module
 
 
 @named(CONTINUOUS)
@@ -220,6 +151,10 @@ def test_every_activation_of_torch_is_known_or_not_elementwise():
         (F.tanhshrink, nn.Tanhshrink()),
         (F.rrelu, nn.RReLU().eval()),
         (functools.partial(F.threshold, threshold=0.1, value=0.1), nn.Threshold(0.1, 0.1)),
+        (functools.partial(soft_exponential, alpha=torch.tensor([0.5])), SoftExponential(0.5)),
+        (functools.partial(blu, beta=torch.tensor([0.25])), BLU(0.25)),
+        (functools.partial(aplu, a=torch.zeros(1, 2), b=torch.ones(1, 2)), APLU()),
+        (functools.partial(pelu, a=torch.tensor([2.0]), b=torch.tensor([3.0])), PELU(2.0, 3.0)),
     ],
     ids=label,
 )
@@ -276,7 +211,45 @@ def test_verdicts():
         assert {activation_info(module).verdict for module in modules} == {verdict}
 
 
+def test_where_the_paper_errs():
+    # its "unstable" ones are contractive or nonexpansive; the instability is σ(z)/z at z = 0
+    for module, constant in ((nn.Sigmoid(), 0.25), (nn.Hardsigmoid(), 1 / 6)):
+        info = activation_info(module)
+        assert info.paper_class == "unstable regions, BIBO stable"
+        assert info.lipschitz == pytest.approx(constant, abs=1e-15)
+        assert (info.verdict, info.sector) == ("contractive", math.inf)
+    for module in (nn.Softplus(), nn.LogSigmoid()):
+        info = activation_info(module)
+        assert (info.paper_class, info.verdict, info.lipschitz) == ("unstable regions", "nonexpansive", 1.0)
+    hardswish = activation_info(nn.Hardswish())
+    assert (hardswish.paper_class, hardswish.sector, hardswish.verdict) == ("unstable regions", 1.0, "sector")
+    # its "asymptotically stable" ones, K ≤ 1, are not all that
+    gelu = activation_info(nn.GELU())
+    assert gelu.paper_class == "asymptotically stable"
+    assert (gelu.lipschitz, gelu.sector) == (pytest.approx(1.1289, abs=5e-5), 1.0)
+    assert activation_info(nn.Hardshrink()).verdict == "discontinuous"
+    for make in (nn.LeakyReLU, lambda slope: nn.PReLU(init=slope)):
+        verdicts = [activation_info(make(slope)).verdict for slope in (-1.25, -1.0, 0.25, 1.0, 1.25)]
+        assert verdicts == ["expansive", "nonexpansive", "nonexpansive", "nonexpansive", "expansive"]
+    assert [activation_info(nn.ELU(a)).verdict for a in (0.5, 1.0, 1.25)] == [*["nonexpansive"] * 2, "expansive"]
+    # only where they are the identity
+    assert [activation_info(SoftExponential(a)).verdict for a in (-0.5, 0.0, 0.5)] == [
+        "expansive",
+        "nonexpansive",
+        "expansive",
+    ]
+    assert [activation_info(BLU(b)).verdict for b in (-0.1, 0.0, 0.1)] == ["expansive", "nonexpansive", "expansive"]
+    # and PELU is called unstable whatever its slope
+    assert [activation_info(PELU(a, 1.0)).verdict for a in (0.5, 1.0, 1.5)] == [
+        "contractive",
+        "nonexpansive",
+        "expansive",
+    ]
+
+
 def test_the_papers_classes():
+    assert {activation_info(each()).paper_class for each in (SoftExponential, BLU)} == {"asymptotically stable"}
+    assert {activation_info(each()).paper_class for each in (APLU, PELU)} == {"unstable regions"}
     assert activation_info(nn.Hardshrink()).paper_class == "asymptotically stable"
     assert activation_info(nn.Softplus()).paper_class == "unstable regions"
     assert activation_info(nn.Sigmoid()).paper_class == "unstable regions, BIBO stable"
@@ -291,19 +264,19 @@ def test_a_subclass_with_a_forward_of_its_own_is_not_trusted():
         def forward(self, x):
             return 2 * super().forward(x)
 
-    assert activation_info(Kept()).name == "ReLU"
+    assert known_info(Kept()).name == "ReLU"
     with pytest.raises(TypeError, match="forward of its own"):
-        activation_info(Changed())
+        known_info(Changed())
     patched = nn.ReLU()
     patched.forward = torch.exp
     assert not is_activation(patched)
 
 
 @pytest.mark.parametrize("activation", [torch.exp, torch.softmax, nn.Linear(2, 2), math.sin, len, [1]], ids=label)
-def test_others_are_refused(activation):
+def test_others_are_not_in_the_table(activation):
     assert not is_activation(activation)
-    with pytest.raises(TypeError, match="no elementwise activation"):
-        activation_info(activation)
+    with pytest.raises(TypeError, match="no elementwise activation that is known"):
+        known_info(activation)
 
 
 @pytest.mark.parametrize(
@@ -315,6 +288,11 @@ def test_others_are_refused(activation):
         nn.GELU("fast"),
         nn.Softshrink(-1.0),
         nn.PReLU(init=math.inf),
+        with_attribute(SoftExponential(), alpha=math.nan),
+        with_attribute(SoftExponential(), alpha=-1.0),
+        with_attribute(BLU(), beta=math.inf),
+        with_attribute(APLU(), a=math.nan),
+        with_attribute(PELU(), b=0.0),
     ],
     ids=label,
 )
