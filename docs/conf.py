@@ -19,7 +19,7 @@ autodoc_typehints = "none"  # the docstrings say shapes and units, which types d
 autodoc_default_options = {"members": True, "exclude-members": "state_dict, load_state_dict, setup, teardown"}
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
-suppress_warnings = ["myst.header", "ref.python", "toc.glob"]
+suppress_warnings = ["myst.header", "ref.python"]
 
 
 def _escape(app: Any, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
