@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from torch import Tensor
 
-from fpstab import guard
 from fpstab.callbacks._lightning import Callback, LightningModule, Trainer, log
+from fpstab.callbacks.attempts import attempt, sharded_weight
 from fpstab.callbacks.budget import Budget
 from fpstab.callbacks.every import Every
 from fpstab.callbacks.history import History
 from fpstab.callbacks.notices import Notices
 from fpstab.callbacks.pictures import Pictures
 from fpstab.callbacks.probe import Probe
+from fpstab.callbacks.resumes import left_out
 from fpstab.callbacks.sinks import Sinks
 from fpstab.callbacks.watchers import Watchers
 from fpstab.results import AnalysisError, Result, Status
@@ -35,8 +36,8 @@ class Monitor(Callback, Generic[R]):
     EarlyStopping would judge it. Training is not changed by a single bit, and an analysis that fails is said
     once, logged as missing (`fpstab/<name>/failed` = 1), and does not stop it.
 
-    A subclass names its `analysis` and implements `measure`; `figures`, `histograms`, `price` as it needs. One whose last
-    measurement says more than the others sets `measures_more_at_end`, and looks at `finishing`.
+    A subclass names its `analysis` and implements `measure`; `figures`, `histograms`, `price` as it needs. It may set
+    `measures_more_at_end` (and look at `finishing`), and `gathers`: its analysis gathers sharded weights.
 
     Args:
         every: When to measure; epochs are counted at validation, or at the end of a training epoch where
@@ -57,6 +58,7 @@ class Monitor(Callback, Generic[R]):
     analysis: ClassVar[str]
     on_progress_bar: ClassVar[str | None] = None
     measures_more_at_end: ClassVar[bool] = False
+    gathers: ClassVar[bool] = False
     initial: R | None
     result: R | None
 
@@ -83,7 +85,7 @@ class Monitor(Callback, Generic[R]):
 
     @abstractmethod
     def measure(self, trainer: Trainer, module: LightningModule) -> R:
-        """Analyse the network. Runs inside `untouched`, on the first process (on all, if weights are sharded)."""
+        """Analyse the network. Runs inside `untouched`, on the first process (on all, if it gathers sharded weights)."""
 
     def figures(self, result: R) -> Mapping[str, "Figure"]:
         """Pictures of a result, by the tag below which they are logged."""
@@ -108,6 +110,8 @@ class Monitor(Callback, Generic[R]):
         names = [each.name for each in trainer.callbacks if isinstance(each, Monitor)]  # type: ignore[attr-defined]
         if names.count(self.name) > 1:
             raise ValueError(f"Two monitors log below fpstab/{self.name}/: give one of them another name=….")
+        if stage == "fit" and self.probe is not None:
+            self.probe.forget()  # this callback may have seen another training
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: D102
         if trainer.global_step == 0:  # this callback may have seen another training
@@ -164,11 +168,14 @@ class Monitor(Callback, Generic[R]):
         return f"{type(self).__qualname__}[{self.name}]"
 
     def state_dict(self) -> dict[str, Any]:  # noqa: D102
-        return {"history": self.history.state_dict(), "budget": self._budget.state_dict()}
+        probe = None if self.probe is None else self.probe.state_dict()
+        return {"history": self.history.state_dict(), "budget": self._budget.state_dict(), "probe": probe}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:  # noqa: D102
         self.history.load_state_dict(state_dict["history"])
         self._budget.load_state_dict(state_dict["budget"])
+        if self.probe is not None:
+            self.probe.load_state_dict(state_dict.get("probe"))
 
     # One measurement
 
@@ -180,6 +187,8 @@ class Monitor(Callback, Generic[R]):
         if not self.history.records:
             self._measure(trainer, module, "baseline")
             self.initial = self.result
+        elif (epoch := left_out(trainer, self.every, self.history)) is not None:
+            self._measure(trainer, module, self.every.unit, epoch)
 
     def _at_epoch(self, trainer: Trainer, module: LightningModule) -> None:
         if self.every.unit == "epoch" and self.every.due(trainer.current_epoch, self.history.last("epoch")):
@@ -187,53 +196,44 @@ class Monitor(Callback, Generic[R]):
         for notice in self._watchers.update(trainer, f"fpstab/{self.name}/", self.history):
             self._say(trainer, notice)
 
-    def _measure(self, trainer: Trainer, module: LightningModule, phase: str) -> None:
-        """Measure, if the budget allows, and publish; the first process decides for all."""
+    def _measure(self, trainer: Trainer, module: LightningModule, phase: str, late: int | None = None) -> None:
+        """Measure, if the budget allows, and publish; the first process decides for all. `late`: of an earlier epoch."""
         start = time.perf_counter()
         free = phase in ("baseline", "end") or self.history.last(phase) is None
         if not trainer.strategy.broadcast(free or self.affords(trainer)):
             self._say(trainer, f"{type(self).__name__} measures less often, to keep to its budget: {self._budget}.")
             return
         outcome: tuple[str, dict[str, float], float] = ("", {}, 0.0)
-        if trainer.is_global_zero or any(hasattr(parameter, "full_tensor") for parameter in module.parameters()):
-            outcome = (*self._attempt(trainer, module), time.perf_counter() - start)
+        if trainer.is_global_zero or (self.gathers and sharded_weight(module)):
+            who = type(self).__name__ if self.name == self.analysis else self.state_key
+            message, result, scalars = attempt(who, module, lambda: self.measure(trainer, module), self.gathers)
+            self.result = self.result if result is None else result
+            outcome = (message, scalars, time.perf_counter() - start)
         message, scalars, seconds = trainer.strategy.broadcast(outcome)
         if self.strict and not scalars:
             raise AnalysisError(Status("failed", message))
         self._say(trainer, message)
-        self._publish(trainer, module, phase, scalars, message, seconds)
+        self._publish(trainer, module, phase, late, scalars, message, seconds)
         self._cost = time.perf_counter() - start
         self._budget.spent += self._cost
 
-    def _attempt(self, trainer: Trainer, module: LightningModule) -> tuple[str, dict[str, float]]:
-        """What there is to say, and the scalars: none if the analysis failed."""
-        try:
-            with guard.untouched(module):
-                result = self.measure(trainer, module)
-            scalars = result.scalars()
-        except Exception as error:  # whatever goes wrong in an analysis must not stop training
-            return f"{type(self).__name__} failed: {type(error).__name__}: {error}", {}
-        if not result.status.ok:
-            return f"{type(self).__name__} has nothing to measure: {result.status.message}", {}
-        self.result = result
-        return result.status.message, scalars
-
     def _publish(
-        self, trainer: Trainer, module: LightningModule, phase: str, scalars: dict[str, float], why: str, seconds: float
-    ) -> None:
-        step, epoch, failed, prefix = trainer.global_step, trainer.current_epoch, not scalars, f"fpstab/{self.name}/"
+        self, trainer: Trainer, module: LightningModule, phase: str, late: int | None,
+        scalars: dict[str, float], why: str, seconds: float,
+    ) -> None:  # fmt: skip
+        step, failed, prefix = trainer.global_step, not scalars, f"fpstab/{self.name}/"
+        where, epoch = (phase, trainer.current_epoch) if late is None else ("late", late)
         keyed = {prefix + key: value for key, value in scalars.items()} or dict.fromkeys(self.history.keys, math.nan)
         keyed |= {f"{prefix}failed": float(failed), f"{prefix}seconds": seconds}
-        if not self.history.keys:
+        if scalars and not self.history.measured:
             log.info("%s logs, ready for monitor=…:\n  %s", type(self).__name__, "\n  ".join(keyed))
         self.history.append(step=step, epoch=epoch, phase=phase, failed=failed, scalars=keyed)
-        self._sinks.scalars(trainer, module, phase, keyed, bar=f"{prefix}{self.on_progress_bar}")
-        result = None if failed else self.result
-        if result is not None:
-            self._sinks.histograms(trainer, prefix, self.histograms(result), step)
-            self._pictures.queue(step, result, len(self.history.records))
-        origin = {"run": self.history.run, "monitor": self.state_key, "time": time.time()}
-        self._sinks.line(origin | self.history.records[-1] | {"message": why, "result": result})
+        self._sinks.scalars(trainer, module, where, keyed, bar=f"{prefix}{self.on_progress_bar}")
+        if self.result is not None and not failed:
+            self._sinks.histograms(trainer, prefix, self._sinks.attempt(self.histograms, self.result) or {}, step)
+            self._pictures.queue(step, self.result, len(self.history.records))
+        record = {"run": self.history.run, "monitor": self.state_key, "time": time.time()} | self.history.records[-1]
+        self._sinks.line(record | {"message": why, "result": None if failed else self.result})
 
     def _draw(self, trainer: Trainer, last: bool = False) -> bool:
         """Draw what the budget allows; returns whether nothing is left to draw."""

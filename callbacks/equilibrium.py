@@ -96,6 +96,14 @@ class EquilibriumMonitor(Monitor[EquilibriumReport]):
         layers = equilibrium_layers(pl_module, self.layer)
         self._tallies = {name: Tally(each) for name, each in layers.items()}
 
+    def state_dict(self) -> dict[str, Any]:  # noqa: D102
+        return super().state_dict() | {"tallies": {name: each.state_dict() for name, each in self._tallies.items()}}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:  # noqa: D102
+        super().load_state_dict(state_dict)
+        for name in self._tallies.keys() & state_dict.get("tallies", {}).keys():
+            self._tallies[name].load_state_dict(state_dict["tallies"][name])
+
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:  # noqa: D102
         for tally in self._tallies.values():
             tally.add()

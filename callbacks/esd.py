@@ -48,6 +48,7 @@ class ESDMonitor(Monitor[ESDReport]):
 
     analysis = "esd"
     on_progress_bar = "alpha_median"
+    gathers = True
 
     def __init__(
         self,

@@ -34,7 +34,7 @@ class FixedPointMonitor(Monitor[FixedPointReport]):
     `residual_mean` of ‖Φ(x) − x‖₂ at the points; `rho_max_attracting`, `sigma_max_attracting`; the shares of the starts
     that ended `fixed`, in a `cycle`, `slow`, `bounded`, `diverged`, `nonfinite`, and `share_undecided`; `n_evals`,
     `seconds`, `failed`. Figures: the fixed points (images, where a point is one; the basins, in the plane) and the
-    convergence of some starts. See `fpstab.fixed_points.find_fixed_points`.
+    convergence of some starts, and what is proved in the plane. See `fpstab.fixed_points.find_fixed_points`.
 
     Args:
         map: Path from the LightningModule to the part to study, e.g. `"net"`; `None`: its `forward`.
@@ -43,6 +43,8 @@ class FixedPointMonitor(Monitor[FixedPointReport]):
             new unstable points at every measurement and keeps those of last time.
         unstable: `"newton"`: also find fixed points that do not attract; `None`: only follow the starts, at half the
             cost.
+        prove: Also prove how many fixed points there are, if the network is a chain of dense layers and few dimensions (2 or
+            3, say). Where nothing is proved `proof_complete` is 0, and the status in `fpstab.jsonl` says why.
         tolerance: How near a fixed point must be to count as a point, relative to the points' root-mean-square distance
             from their mean (from 0, if there is only one).
         max_iter: Iterations at most for each start.
@@ -68,6 +70,7 @@ class FixedPointMonitor(Monitor[FixedPointReport]):
         points: Tensor | Dataset[Any] | Literal["batch"] = "batch",
         size: int = 32,
         unstable: Literal["newton"] | None = "newton",
+        prove: bool = False,
         tolerance: float = 0.1,
         max_iter: int = 1000,
         every: Every = Every(1, "epoch"),
@@ -79,11 +82,14 @@ class FixedPointMonitor(Monitor[FixedPointReport]):
         super().__init__(every=every, budget=budget, strict=strict, name=name, probe=Probe(points, size))
         if unstable not in (None, "newton"):
             raise ValueError(f"unstable={unstable!r}: expected 'newton' or None.")
+        if not isinstance(prove, bool):
+            raise TypeError(f"prove={prove!r}: expected True or False.")
         if not tolerance > 0:
             raise ValueError(f"tolerance={tolerance!r}: expected a relative distance above 0.")
         if not isinstance(max_iter, int) or max_iter < 1:
             raise ValueError(f"max_iter={max_iter!r}: expected a positive number of iterations.")
         self.map, self.size, self.unstable, self.tolerance, self.max_iter = map, size, unstable, tolerance, max_iter
+        self.prove = prove
         self._previous: Tensor | None = None  # [K, n]
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: D102
@@ -112,6 +118,7 @@ class FixedPointMonitor(Monitor[FixedPointReport]):
             unstable=self.unstable,
             tolerance=self.tolerance,
             max_iter=self.max_iter,
+            prove=self.prove,
         )
         self._previous = report.found.points
         return report
@@ -123,6 +130,8 @@ class FixedPointMonitor(Monitor[FixedPointReport]):
         }
         if result.basins is not None:
             figures["basins"] = figure_of(result.basins.plot())
+        if result.proof is not None and result.proof.box.shape[1] == 2:
+            figures["proof"] = figure_of(result.proof.plot())
         return figures
 
     def histograms(self, result: FixedPointReport) -> Mapping[str, Tensor]:  # noqa: D102

@@ -4,6 +4,13 @@ import math
 import uuid
 from typing import Any
 
+_LARGEST = 3.4028234663852886e38  # of float32, in which Lightning keeps metrics
+
+
+def watchable(value: float) -> bool:
+    """Whether a callback that watches the value can be shown it: EarlyStopping stops at an infinity or nan."""
+    return math.isfinite(value) and abs(value) <= _LARGEST
+
 
 class History:
     """The scalars of every measurement of a run, kept through checkpoints and resumes.
@@ -22,7 +29,7 @@ class History:
         """Add a measurement."""
         record = {"step": step, "epoch": epoch, "phase": phase, "failed": failed, "scalars": dict(scalars)}
         self.records.append(record)
-        self._last_finite |= {key: value for key, value in scalars.items() if math.isfinite(value)}
+        self._last_finite |= {key: value for key, value in scalars.items() if watchable(value)}
 
     def last(self, unit: str) -> int | None:
         """Epoch or step of the last scheduled measurement (a baseline is none), or `None`."""

@@ -69,6 +69,7 @@ class LipschitzMonitor(Monitor[LipschitzReport]):
 
     analysis = "lipschitz"
     on_progress_bar = "value"
+    gathers = True
 
     def __init__(
         self,

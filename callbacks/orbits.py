@@ -1,10 +1,11 @@
 """Watches the orbits of images through a network's blocks."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from fpstab import guard
@@ -13,6 +14,7 @@ from fpstab.callbacks.base import Monitor
 from fpstab.callbacks.every import Every
 from fpstab.callbacks.maps import check_path
 from fpstab.callbacks.probe import Probe
+from fpstab.lipschitz import LipschitzBound
 from fpstab.maps import first_tensor, part_of
 from fpstab.orbits import (
     PRESETS,
@@ -30,6 +32,7 @@ from fpstab.orbits import (
 )
 from fpstab.orbits.heads import Lip
 from fpstab.orbits.reports import PresetName
+from fpstab.results import AnalysisError, Status
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -136,10 +139,15 @@ class OrbitMonitor(Monitor[OrbitReport]):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: D102
         if self.points == "validation" and self.probe is not None and not self.probe.ready:
-            with guard.untouched(pl_module):  # transforms may draw random numbers
-                batch = _validation_images(trainer, self.n_points)
+            batch = None
+            try:
+                with guard.untouched(pl_module):  # transforms may draw random numbers
+                    batch = _validation_images(trainer, self.n_points)
+            except Exception as error:  # a set that only its loader can read, items that do not collate
+                said = f"the validation images cannot be read by index ({type(error).__name__}: {error})"
+                self._say(trainer, f"{type(self).__name__} looks at the first batch: {said}.")
             if batch is not None:
-                self.probe.offer(batch)
+                self.probe.offer(batch, kept=False)  # a resumed training reads the same
         super().on_train_start(trainer, pl_module)
 
     def on_validation_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, *_: Any) -> None:  # noqa: D102
@@ -157,8 +165,19 @@ class OrbitMonitor(Monitor[OrbitReport]):
             space=PRESETS[self.preset].space,
             max_images=self.n_points,
         )
-        lipschitz = {} if self.lip is None else head_constants(head_of(network, self.lip_head), self.lip)
-        return orbit_report(self.orbits, self.preset, lipschitz=lipschitz, same_class=self.same_class, throw=False)
+        lipschitz, unbounded = self._lipschitz(network)
+        report = orbit_report(self.orbits, self.preset, lipschitz=lipschitz, same_class=self.same_class, throw=False)
+        said = " ".join(each for each in (report.status.message, unbounded) if each)
+        return replace(report, status=Status(message=said)) if report.status.ok else report
+
+    def _lipschitz(self, network: nn.Module) -> tuple[dict[str, LipschitzBound], str]:
+        """Lip(g); none, and why, of a head that cannot be bounded: the constants of the blocks need none."""
+        if self.lip is None:
+            return {}, ""
+        try:
+            return head_constants(head_of(network, self.lip_head), self.lip), ""
+        except AnalysisError as error:
+            return {}, f"Nothing is known of Lip(g): {error.status.message}. Name another lip_head=…, or lip=None."
 
     def figures(self, result: OrbitReport) -> Mapping[str, "Figure"]:  # noqa: D102
         found, images = result.expansivity, self._images()

@@ -1,7 +1,6 @@
 """Where results go besides Lightning's own log: JSON lines, and what a logger can do by its capabilities."""
 
 import io
-import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from fpstab.callbacks._lightning import LightningModule, Trainer
 from fpstab.callbacks.board import write_layout, write_meanings
+from fpstab.callbacks.history import watchable
 from fpstab.callbacks.notices import Notices
 from fpstab.callbacks.starts import start_of
 from fpstab.records.lines import FILE_NAME, append_line, read_lines
@@ -52,14 +52,18 @@ class Sinks:
                 )
                 self._continue(run, {each.state_key: each.history.records for each in monitors})
                 for logger in trainer.loggers:
-                    self._try(write_layout, logger, [(each.analysis, each.name) for each in monitors])
+                    self.attempt(write_layout, logger, [(each.analysis, each.name) for each in monitors])
         return run
 
     def _continue(self, run: str, histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
         """Write what a checkpoint remembers and the file does not hold: after a resume it often is a new one."""
         if self.path is None or not any(histories.values()):
             return
-        found = {(r["monitor"], r["step"]) for r in read_lines(self.path) if r.get("run") == run}
+        try:
+            lines = read_lines(self.path)
+        except OSError:  # the start could not be written either, and that has been said
+            return
+        found = {(str(line.get("monitor")), line.get("step")) for line in lines if line.get("run") == run}
         for monitor, records in histories.items():
             for record in records:
                 if (monitor, record["step"]) not in found:
@@ -72,7 +76,7 @@ class Sinks:
             return
         try:
             append_line(self.path, record)
-        except OSError as error:
+        except Exception as error:  # a full disk, a folder that is gone or read-only: none of them may stop training
             self._notices.once(
                 f"fpstab cannot write {self.path}: {error}. Training goes on; its results are not kept there."
             )
@@ -88,7 +92,7 @@ class Sinks:
         """
         direct = dict(scalars)
         for key, value in scalars.items() if phase in ("epoch", "step") and not trainer.barebones else ():
-            if math.isfinite(value):
+            if watchable(value):
                 module.log(
                     key,
                     value,
@@ -102,27 +106,28 @@ class Sinks:
                     del direct[key]
         first = {key: value for key, value in direct.items() if key not in self._known}
         for logger in trainer.loggers if trainer.is_global_zero and direct else ():
-            told = first and self._try(write_meanings, logger, self._analysis, first, trainer.global_step)
+            told = first and self.attempt(write_meanings, logger, self._analysis, first, trainer.global_step)
             rest = {key: value for key, value in direct.items() if key not in first} if told else direct
             if rest:
-                self._try(logger.log_metrics, metrics=rest, step=trainer.global_step)
+                self.attempt(logger.log_metrics, metrics=rest, step=trainer.global_step)
         self._known |= scalars.keys()
 
     def histograms(self, trainer: Trainer, prefix: str, values: Mapping[str, Tensor], step: int) -> None:
         """Write histograms to every logger that takes them."""
         for experiment in _experiments(trainer, "add_histogram"):
             for tag, tensor in values.items():
-                self._try(experiment.add_histogram, prefix + tag, tensor, step)
+                self.attempt(experiment.add_histogram, prefix + tag, tensor, step)
 
     def figure(self, trainer: Trainer, tag: str, figure: "Figure", step: int) -> None:
         """Write a figure to every logger that takes figures (TensorBoard) or images (`log_image`, as W&B)."""
         for experiment in _experiments(trainer, "add_figure"):
-            self._try(experiment.add_figure, tag, figure, step, close=False)
+            self.attempt(experiment.add_figure, tag, figure, step, close=False)
         for logger in trainer.loggers if trainer.is_global_zero else ():
             if hasattr(logger, "log_image"):
-                self._try(logger.log_image, key=tag, images=[_image(figure)], step=step)
+                self.attempt(logger.log_image, key=tag, images=[_image(figure)], step=step)
 
-    def _try(self, write: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def attempt(self, write: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call what may fail; returns `None` if it does, which is said once."""
         try:
             return write(*args, **kwargs)
         except Exception as error:  # a full disk, a lost server: none of them may stop training

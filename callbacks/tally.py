@@ -32,6 +32,15 @@ class Tally:
             self._sums[key] = self._sums.get(key, 0.0) + value
             self._counts[key] = self._counts.get(key, 0) + 1
 
+    def state_dict(self) -> dict[str, dict[str, float]]:
+        """What was added up so far."""
+        return {"sums": dict(self._sums), "counts": dict(self._counts)}
+
+    def load_state_dict(self, state: dict[str, dict[str, float]]) -> None:
+        """Continue to add up."""
+        self._sums = dict(state["sums"])
+        self._counts = {key: int(count) for key, count in state["counts"].items()}
+
     def take(self) -> dict[str, float]:
         """The means since the last time, by name."""
         means = {key: total / self._counts[key] for key, total in self._sums.items()}

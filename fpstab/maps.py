@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.parameter import is_lazy
 
 from fpstab import guard
 
@@ -181,7 +182,8 @@ class SelfMap:
             slope = slope if gradient is None else (gradient * d).sum(1)
         with torch.no_grad():
             difference = (w * (self(x + step * d) - self(x - step * d))).sum(1) / (2 * step)
-            rounding = 1e-12 * (w * y).abs().sum(1) / step
+            # within, values of the points' size are rounded, however small y is: in the tail of a GELU, say
+            rounding = (w.abs() * (1e-12 * y.abs() + 1e-14 * scale)).sum(1) / step
         wrong = (slope - difference).abs() > 0.1 * torch.maximum(slope.abs(), difference.abs()) + rounding
         comparable = slope.isfinite() & difference.isfinite()
         if bool(comparable.any()) and bool(wrong[comparable].all()):
@@ -340,7 +342,9 @@ def _resolve(target: Any, path: str | None) -> tuple[nn.Module | None, Callable[
 
 def _evaluation_copy(module: nn.Module, name: str) -> nn.Module:
     """A float64 copy in eval mode, of which no parameter asks for gradients."""
-    for parameter_name, parameter in module.named_parameters():
+    for parameter_name, parameter in (*module.named_parameters(), *module.named_buffers()):
+        if is_lazy(parameter):
+            raise ValueError(f"{name}: {parameter_name} of a lazy layer has no shape yet. Call the network once.")
         if hasattr(parameter, "full_tensor"):
             raise ValueError(
                 f"{name}: its parameter {parameter_name} is sharded over processes. Gather the weights into a "

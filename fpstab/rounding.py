@@ -14,6 +14,7 @@ import scipy.linalg
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 
 UNIT = 2.0**-53
 TINY = 2.0**-700

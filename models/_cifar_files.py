@@ -59,13 +59,16 @@ def _read(path: Path) -> tuple[Bytes, npt.NDArray[np.int64]]:
         raise _damaged(path, "a pickled dictionary", f"{type(error).__name__}: {error}") from error
     if not isinstance(content, dict):
         raise _damaged(path, "a pickled dictionary", f"a {type(content).__name__}")
-    content = {key.decode() if isinstance(key, bytes) else key: value for key, value in content.items()}
+    content = {key.decode(errors="replace") if isinstance(key, bytes) else key: value for key, value in content.items()}
     pixels, labels = content.get("data"), content.get("labels")
     if not isinstance(pixels, np.ndarray) or labels is None:
         raise _damaged(path, "the entries 'data' and 'labels'", ", ".join(map(repr, content)) or "none")
     if pixels.dtype != np.uint8 or pixels.ndim != 2 or pixels.shape[1] != _VALUES or not len(pixels):
         raise _damaged(path, f"bytes [N, {_VALUES}]", f"{pixels.dtype} {list(pixels.shape)}")
-    targets = np.asarray(labels)
+    try:
+        targets = np.asarray(labels)
+    except ValueError as error:  # lists within the list
+        raise _damaged(path, f"{len(pixels)} integer labels", str(error)) from error
     if targets.shape != (len(pixels),) or targets.dtype.kind not in "iu":
         raise _damaged(path, f"{len(pixels)} integer labels", f"{targets.dtype} {list(targets.shape)}")
     if targets.min() < 0 or targets.max() > 9:

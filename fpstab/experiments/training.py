@@ -22,13 +22,19 @@ def lightning_cli(arguments: Sequence[str], **options: Any) -> "LightningCLI":
         arguments: Of the command line: `fit`, `validate`, `test` or `predict`, and options. `--config` takes a
             file, or the name of a configuration that fpstab ships.
         options: For LightningCLI.
+
+    Raises:
+        SystemExit: If a configuration is refused; what is wrong stands on stderr.
     """
     # Lightning 2.6 calls what jsonargparse 5 will drop; that is nothing to tell a user about
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
     from pytorch_lightning import LightningDataModule, LightningModule
     from pytorch_lightning.cli import LightningCLI
 
-    with _command_line([packaged_config(argument) for argument in arguments]):
+    arguments = [packaged_config(argument) for argument in arguments]
+    for argument in arguments:
+        _check_text(Path(argument.rpartition("=")[2]))
+    with _command_line(arguments):
         return LightningCLI(
             LightningModule,
             LightningDataModule,
@@ -50,6 +56,16 @@ def packaged_config(argument: str) -> str:
     if Path(name).exists() or Path(name).name != name or not shipped.is_file():
         return argument
     return f"{flag}{separator}{shipped}"
+
+
+def _check_text(path: Path) -> None:
+    """Refuse a configuration that is no text: jsonargparse would show its own stack."""
+    if path.suffix in (".yaml", ".yml", ".json") and path.is_file():
+        try:
+            path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            print(f"{path} is no configuration: expected YAML in UTF-8, but {error}.", file=sys.stderr)
+            raise SystemExit(2) from None
 
 
 @contextmanager

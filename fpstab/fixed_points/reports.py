@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,11 @@ from fpstab.fixed_points.tracking import Track, track
 from fpstab.maps import SelfMap, analysis_modes, as_map
 from fpstab.results import Status
 
+if TYPE_CHECKING:
+    from fpstab.proofs import Proof
+
 _SEEDS, _SEED_VALUES = 64, 4096  # starts of Newton's method at most; their values altogether, if there are few points
+_PROOF_SECONDS = 1.0
 _UNSETTLED = ("none", "undecided", "non_isolated", "not_countable")  # outcomes, not failures
 
 
@@ -30,6 +34,7 @@ class FixedPointReport:
         recovered: Whether iteration from each point leads to one within the tolerance `[B]`.
         change: What became of the earlier fixed points, `None` if there were none to compare with.
         basins: Of a map of the plane, on the box of the points; else `None`.
+        proof: How many there are, proved, if that was asked for; else `None`. Where it failed its status says why.
         status: `"ok"`, also where nothing was found or nothing can be counted (the message says so).
     """
 
@@ -40,9 +45,10 @@ class FixedPointReport:
     change: Track | None
     basins: Basins | None
     status: Status
+    proof: "Proof | None" = None
 
     def scalars(self) -> dict[str, float]:
-        """What the search counts, shares of the points, their residuals; nan where there is none."""
+        """What the search counts, shares of the points, their residuals, what is proved; nan where there is none."""
         scalars = self.found.scalars()
         residual = self.residual[self.residual.isfinite()]
         scalars |= {
@@ -56,7 +62,7 @@ class FixedPointReport:
         }
         if self.change is not None:
             scalars |= {key: value for key, value in self.change.scalars().items() if key in ("n_births", "n_deaths")}
-        return scalars
+        return scalars if self.proof is None else scalars | self.proof.scalars()
 
 
 def fixed_point_report(
@@ -68,6 +74,7 @@ def fixed_point_report(
     tolerance: float = 0.1,
     max_iter: int = 1000,
     resolution: int = 41,
+    prove: bool = False,
 ) -> FixedPointReport:
     """Find the fixed points of a network from its data and from noise, and compare (papers 1 §II, 2 §I and §III).
 
@@ -83,6 +90,8 @@ def fixed_point_report(
             from their mean (from 0, if there is only one).
         max_iter: See `find_fixed_points`.
         resolution: Nodes a side of the basins of a map of the plane; the papers' grid has 41.
+        prove: Also prove how many fixed points there are (`fpstab.proofs.prove_fixed_points`), everywhere if the values of the
+            network are bounded, else in the box of all values of the points. For chains of few dimensions; takes a second at most.
 
     Raises:
         ValueError: If the map is not from a space to itself, or an argument is out of range.
@@ -121,7 +130,18 @@ def fixed_point_report(
         change=None if previous is None else track(previous, found.points),
         basins=basins(function, _box(x), resolution=resolution, throw=False) if function.n_in == 2 else None,
         status=Status(message=found.status.message) if settled else found.status,
+        proof=_proof(function, x) if prove else None,
     )
+
+
+def _proof(function: SelfMap, x: Tensor) -> "Proof":
+    """Everywhere, or on the box of the points."""
+    from fpstab.proofs import prove_fixed_points
+
+    proof = prove_fixed_points(function, (-math.inf, math.inf), max_seconds=_PROOF_SECONDS, throw=False)
+    if proof.status.code != "unbounded":
+        return proof
+    return prove_fixed_points(function, _box(x)[0], max_seconds=_PROOF_SECONDS, throw=False)
 
 
 def _box(x: Tensor) -> tuple[tuple[float, float], tuple[float, float]]:

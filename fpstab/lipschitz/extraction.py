@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
+from torch.nn.parameter import is_lazy
 
 from fpstab import guard
 from fpstab.lipschitz.affine import Affine, Reading
@@ -63,7 +64,7 @@ def extract(
 
     Raises:
         UnsupportedLayer: For a layer or function that cannot be expressed; names it.
-        ValueError: If a weight is not finite (names the layer), shapes do not fit, or there are not as many slopes as
+        ValueError: If a weight is not finite or not initialised (names it), shapes do not fit, or there are not as many slopes as
             activations.
         TypeError: If a weight is not real (names the layer), or the target is no module.
 
@@ -74,6 +75,9 @@ def extract(
     module = target if isinstance(target, nn.Module) else getattr(target, "__self__", None)
     if not isinstance(module, nn.Module):
         raise TypeError(f"{target!r}: expected an nn.Module or a bound method of one.")
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        if is_lazy(tensor):
+            raise ValueError(f"{name} of a lazy layer has no shape yet. Call the network once.")
     call = target if target is not module else module
     shape = sample_shape(target, example, input_shape)
     with guard.untouched(module), _evaluating(module):

@@ -105,7 +105,7 @@ def _records(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     for line in Path(path).read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
             record = json.loads(line)
-        except (json.JSONDecodeError, RecursionError):
+        except (ValueError, RecursionError):  # also a number of too many digits
             continue
         if isinstance(record, dict):
             records.append(record)

@@ -90,6 +90,9 @@ def _fixed_points(last: Values, first: Values, series: Series) -> Iterator[Sente
         f"Found: {number(last.get('n_attracting'))} attracting{then}, {number(last.get('n_saddle'))} saddle and "
         f"{number(last.get('n_repelling'))} repelling fixed points, {number(last.get('n_cycles'))} cycles.",
     )
+    if last.get("proof_complete"):
+        yield Sentence("proved", f"In the box of the points there are exactly {number(last.get('proved_count'))} fixed points, "
+                       f"of which {number(last.get('proved_stable'))} attract.")  # fmt: skip
     coverage = [
         f"{number(last[f'{source}/coverage'], 2)} for starts like the {source} points (Chao1 estimates "
         f"{number(last.get(f'{source}/chao1'))} limits)"

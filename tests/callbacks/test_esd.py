@@ -75,7 +75,7 @@ def test_patterns(tmp_path, caplog):
     trainer(tmp_path, [monitor]).fit(task(), *loaders())
     assert [layer.name for layer in monitor.result.layers] == ["net.0"]
     said = [r.message for r in caplog.records if r.levelname == "WARNING" and "net.9" in r.message]
-    assert said == ["No weight matches 'net.9'; the weights are: net.0, net.4, net.5."]
+    assert said == ["ESDMonitor: No weight matches 'net.9'; the weights are: net.0, net.4, net.5."]
 
 
 def test_a_network_without_weights(tmp_path, caplog):

@@ -76,6 +76,7 @@ def test_signature():
         "points": "batch",
         "size": 32,
         "unstable": "newton",
+        "prove": False,
         "tolerance": 0.1,
         "max_iter": 1000,
         "every": Every(1, "epoch"),
@@ -234,3 +235,54 @@ def test_a_path_that_leads_nowhere_is_refused_before_training(tmp_path):
 def test_wrong_arguments(options, error, message):
     with pytest.raises(error, match=message):
         FixedPointMonitor(**options)
+
+
+def chain(width=8, n=2):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(n, width), nn.Tanh(), nn.Linear(width, n), nn.Tanh())
+    with torch.no_grad():
+        net[0].weight.copy_(torch.eye(width, n) * 2)
+        net[2].weight.copy_(torch.eye(n, width) * 2)
+        net[0].bias.zero_()
+        net[2].bias.zero_()
+    return net
+
+
+def test_a_proof_beside_the_search(tmp_path):
+    """x → tanh(2 tanh(2x)) in each coordinate: 0 and a pair."""
+    monitor = FixedPointMonitor(map="net", points=corners(), prove=True, budget=None)
+    fit = run(tmp_path, monitor, chain(), max_epochs=1)
+    metrics = {key.removeprefix("fpstab/fixed_points/"): float(v) for key, v in fit.callback_metrics.items()}
+    names = ("proved_count", "proved_stable", "proof_complete", "unknown_boxes", "n_attracting", "failed")
+    assert [metrics[name] for name in names] == [9, 4, 1, 0, 4, 0]
+    assert monitor.result.proof.everywhere
+    assert "proof" in monitor.figures(monitor.result)
+    line = read_lines(tmp_path / "fpstab.jsonl")[-1]["result"]["proof"]
+    assert (line["count"], line["status"]["code"], len(line["enclosures"])) == (9, "ok", 9)
+
+
+@pytest.mark.parametrize(
+    ("net", "points", "code"),
+    [
+        (Gain(), corners(), "not_a_chain"),
+        (nn.Sequential(nn.Linear(2, 2), nn.GELU()), corners(), "unsupported"),
+        (chain(300, 300), torch.rand(4, 300), "too_large"),
+        (nn.Sequential(nn.Linear(2, 2), nn.Hardtanh()), corners(), "budget"),
+    ],
+)
+def test_what_cannot_be_proved_is_a_status(tmp_path, net, points, code):
+    if code == "budget":  # hardtanh(x) = x: every point of the square is fixed
+        with torch.no_grad():
+            net[0].weight.copy_(torch.eye(2))
+            net[0].bias.zero_()
+    monitor = FixedPointMonitor(map="net", points=points, size=4, prove=True, max_iter=20, budget=None, strict=True)
+    fit = run(tmp_path, monitor, net, points=points, max_epochs=1)
+    metrics = {key.removeprefix("fpstab/fixed_points/"): float(v) for key, v in fit.callback_metrics.items()}
+    assert (metrics["proof_complete"], metrics["failed"]) == (0, 0)
+    assert "proved_count" not in metrics  # nan does not reach what EarlyStopping sees
+    assert monitor.result.proof.status.code == code
+
+
+def test_prove_is_yes_or_no():
+    with pytest.raises(TypeError, match="prove='yes'"):
+        FixedPointMonitor(prove="yes")

@@ -21,7 +21,7 @@ from fpstab.records.quantities import QUANTITIES, pattern_of, quantities_of
 from tests.callbacks.toys import lightning, loaders, task, trainer
 
 RARE = {  # logged for some networks only
-    "fixed_points": {"n_births", "n_deaths"},
+    "fixed_points": {"n_births", "n_deaths", "proved_count", "proved_stable", "proof_complete", "unknown_boxes"},
     "lipschitz": {"lipsdp"},
     "stability": {
         f"value/{name}"
