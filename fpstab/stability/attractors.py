@@ -27,6 +27,7 @@ _BLOCKS = 20
 _SIGNIFICANT = 4.0  # standard errors
 _ZERO = 3e-3  # a finite-time exponent within this of 0 may be 0
 _CLOSED = 1e-8  # relative; an orbit that comes back by this is a cycle
+_ONE, _BESIDE = 1e-9, 1e-3  # an eigenvalue this close to 1 may be 1; relative displacement that tells
 _STEADY = 0.02  # relative; of the extents of two stretches of an orbit on one attractor
 
 
@@ -114,7 +115,8 @@ def classify_attractor(
     function, x = _starts(map, starts, generator)
     function.require_square("Attractors")
     found = find_fixed_points(function, x, max_iter=max_iter, generator=generator, throw=False)
-    fates = [_fate(found, row) for row in range(len(x))]
+    lines = _continued(function, found)
+    fates = [_fate(found, row, lines) for row in range(len(x))]
     open_rows = [row for row, fate in enumerate(fates) if fate == "open"]
     exponent, error, period = math.nan, math.nan, None
     if open_rows:
@@ -162,18 +164,48 @@ def _starts(
         function = SelfMap(target, torch.zeros(1, *sample_shape(target)))
     else:
         raise ValueError("starts: a callable does not tell the size of a point: give starts [S, n].")
+    return function, function.flatten(default_starts(function.n_in, generator))
+
+
+def default_starts(n: int, generator: torch.Generator | None = None) -> Tensor:
+    """24 points, uniform in [−6, 6]^n, `[24, n]`; without a generator always the same."""
     generator = generator or torch.Generator().manual_seed(0)
-    draw = torch.rand(_STARTS, function.n_in, generator=generator, dtype=torch.float64, device=generator.device)
-    return function, function.flatten(_REACH * (2 * draw - 1))
+    draw = torch.rand(_STARTS, n, generator=generator, dtype=torch.float64, device=generator.device)
+    return _REACH * (2 * draw - 1)
 
 
-def _fate(found: FixedPoints, row: int) -> str:
+def _fate(found: FixedPoints, row: int, lines: list[bool]) -> str:
     outcome, label = OUTCOMES[int(found.outcome[row])], int(found.label[row])
     if label >= 0:
-        return "line" if found.kind[label] == "non_isolated" else "fixed"
+        return "line" if found.kind[label] == "non_isolated" or lines[label] else "fixed"
     if outcome in ("diverged", "nonfinite"):
         return "unstable"
     return "cycle" if outcome == "cycle" and int(found.cycle_label[row]) >= 0 else "open"
+
+
+def _continued(function: SelfMap, found: FixedPoints) -> list[bool]:
+    """Which marginal fixed points lie on a straight line of them, as those of piecewise linear maps do.
+
+    Newton's method may not see it: where 1 is an eigenvalue to the last bit but one, it leads away from all of them.
+    """
+    lines = [False] * len(found)
+    rows = [i for i, kind in enumerate(found.kind) if kind == "marginal"]
+    if not rows or function.n_in > _DENSE:
+        return lines
+    x = found.points[rows].to(function.device)
+    values, vectors = torch.linalg.eig(jacobian_matrix(function, x))
+    nearest = (values - 1).abs().argmin(1)
+    every = torch.arange(len(rows), device=x.device)
+    along = vectors[every, :, nearest].real
+    one = ((values[every, nearest] - 1).abs() <= _ONE) & (along.norm(dim=1) > 0)
+    scale = 1.0 + x.norm(dim=1)
+    with analysis_modes(), torch.no_grad():
+        for sign in (1.0, -1.0):
+            beside = x + sign * _BESIDE * scale[:, None] * along
+            one &= (function(beside) - beside).norm(dim=1) <= _ONE * _BESIDE * scale
+    for row, on in zip(rows, one.tolist(), strict=True):
+        lines[row] = on
+    return lines
 
 
 def _label(found: FixedPoints, counts: Counter[str]) -> str:
@@ -239,10 +271,17 @@ class _Orbits:
             return "undetermined"
         steady = _is_steady(orbit)
         if exponent > max(_SIGNIFICANT * error, _ZERO):
-            return "chaotic"
+            return "unstable" if _leaves(orbit) else "chaotic"
         if abs(exponent) <= max(_SIGNIFICANT * error, _ZERO) and steady:
             return "cycle"
         return "undetermined"
+
+
+def _leaves(orbit: Tensor) -> bool:
+    """Whether an orbit `[T, n]` grows without coming back: all of its last third is outside of all of its first."""
+    third = len(orbit) // 3
+    size = orbit.norm(dim=1)
+    return bool(size[-third:].min() > 1.5 * size[:third].max())
 
 
 def _is_steady(orbit: Tensor) -> bool:
