@@ -1,6 +1,7 @@
-"""Families of random weights: initialisations in place, and parametrisations that keep a family in training."""
+"""Families of random weights, parametrisations that keep a family in training, and batches of random networks."""
 
 from fpstab.ensembles import init
+from fpstab.ensembles.networks import RandomNetworkBatch, RandomNetworks
 from fpstab.ensembles.parametrizations import (
     Antisymmetric,
     Orthogonal,
@@ -12,6 +13,8 @@ from fpstab.ensembles.parametrizations import (
 __all__ = [
     "Antisymmetric",
     "Orthogonal",
+    "RandomNetworkBatch",
+    "RandomNetworks",
     "Symmetric",
     "init",
     "orthogonality_defect",
