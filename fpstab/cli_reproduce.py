@@ -1,91 +1,55 @@
-"""The command `fpstab reproduce`: a figure or table of a paper, anew, with what does and does not come out."""
+"""The command `fpstab reproduce`: figures, tables and theorems of the papers anew, with verdicts by rule."""
 
 import argparse
-import csv
-import json
-import math
+import contextlib
 import sys
-import time
-from dataclasses import dataclass
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from fpstab.cli_arguments import add_folders, whole
 from fpstab.experiments.opening import RefusedError
+from fpstab.experiments.register.entries import ENTRIES, PAPERS, Entry
 
+if TYPE_CHECKING:
+    from rich.console import Console
 
-@dataclass(frozen=True)
-class Entry:
-    """A figure or table that can be reproduced.
+    from fpstab.experiments.register.items import Record, Task
 
-    The function takes `seed` and its sizes by keyword, and returns a result with `scalars()`, `table()` and `plot()`; a
-    property `verdict` says what reproduces, and `records()` gives the rows behind those of the table, if it has them.
-    Its module's `FULL` maps the function's name to the paper's sizes.
-
-    Attributes:
-        module: Where the function is.
-        function: Its name.
-        text: What it shows, for the list.
-        options: Of the command's, e.g. `data` and `jobs`, those that the function takes.
-    """
-
-    module: str
-    function: str
-    text: str
-    options: tuple[str, ...] = ()
-
-
-_THEORY, _TRAINING = "fpstab.experiments.deq_theory", "fpstab.experiments.deq_training"
-_RESNET = "fpstab.experiments.resnet_paper"
-_RESNET_OPTIONS = ("data", "depth", "images", "checkpoint", "out")
-
-ENTRIES = {
-    "deq-fig1": Entry(_THEORY, "length_variance", "linear DEQ: length variance near the transition (paper 4)"),
-    "deq-fig2": Entry(_THEORY, "field_variance", "nonlinear DEQ: σ_h² against √V (paper 4)"),
-    "deq-fig3": Entry(_THEORY, "largest_eigenvalue", "nonlinear DEQ: largest eigenvalue against √V (paper 4)"),
-    "deq-fig4": Entry(_THEORY, "residual", "nonlinear DEQ: residual after long iteration (paper 4)"),
-    "deq-fig5": Entry(_TRAINING, "error_by_scale", "DEQs trained on MNIST: test error against √V (paper 4)",
-                      ("data", "jobs")),
-    "resnet-table1": Entry(_RESNET, "performance", "revised ResNets: precision, recall, F1, loss (paper 5)",
-                           _RESNET_OPTIONS),
-    "resnet-table2": Entry(_RESNET, "constants", "revised ResNets: g-expansive, g-shadowing, Lip(g) (paper 5)",
-                           _RESNET_OPTIONS),
-    "resnet-table3": Entry(_RESNET, "closest", "revised ResNets: closest images of two classes (paper 5)",
-                           _RESNET_OPTIONS),
-    "resnet-table4": Entry(_RESNET, "traced_18", "revised ResNet-18: best-traced chains of images (paper 5)",
-                           _RESNET_OPTIONS),
-    "resnet-table5": Entry(_RESNET, "traced_50", "revised ResNet-50: best-traced chains of images (paper 5)",
-                           _RESNET_OPTIONS),
-    "resnet-fig2": Entry(_RESNET, "mean_distances", "revised ResNets: least mean distances by class (paper 5)",
-                         _RESNET_OPTIONS),
-    "resnet-fig3": Entry(_RESNET, "block_distances", "revised ResNets: least distances at a block (paper 5)",
-                         _RESNET_OPTIONS),
-}  # fmt: skip
-"""What `fpstab reproduce` takes. A further paper adds its lines here."""
+_OPTIONS = ("data", "jobs", "depth", "images", "checkpoint", "out")
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to those of `fpstab`."""
     parser = commands.add_parser(
         "reproduce",
-        help="make a figure of a paper anew, and say what reproduces",
-        description="Makes a figure of a paper anew: the picture, its points as CSV, and settings, seed, time and "
-        "findings as JSON. Small by default (seconds to a minute on one core); --full takes the paper's sizes.",
-        epilog="figures:\n" + "\n".join(f"  {name:13} {entry.text}" for name, entry in ENTRIES.items()),
+        help="make figures, tables and theorems of the papers anew, and say what reproduces",
+        description="Makes an item of a paper anew: the picture, its points as CSV, and settings, seed, time and findings as "
+        "JSON, with a verdict on each claim by its rule. Small by default (seconds to two minutes on one "
+        "core); --full takes the paper's sizes. --all makes every item and the register of claims (register.json, .csv, .md, "
+        "index.html); an item that is there with the same settings is not made again.",
+        epilog="items:\n" + "\n".join(_listed()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     choice = parser.add_mutually_exclusive_group(required=True)
-    choice.add_argument("name", nargs="?", choices=list(ENTRIES), metavar="NAME", help="a figure; see below")
-    choice.add_argument("--list", action="store_true", help="list the figures and exit")
-    parser.add_argument("--full", action="store_true", help="the paper's sizes: minutes to hours")
-    parser.add_argument("--seed", type=_whole(0, "an integer from 0 on"), default=0, help="the first seed (default: 0)")
+    choice.add_argument("name", nargs="?", choices=_runnable(), metavar="NAME", help="an item; see below")
+    choice.add_argument("--all", action="store_true", help="all items, and the register of claims")
+    choice.add_argument("--list", action="store_true", help="list figures, tables and theorems by paper, and exit")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--quick", action="store_true", help="the smallest sizes (--all: under 20 minutes on two cores)")
+    size.add_argument("--full", action="store_true", help="the paper's sizes: minutes to weeks")
     parser.add_argument(
-        "--out", type=Path, default=Path("runs/reproduce"), help="folder for the files (default: runs/reproduce)"
+        "--seed", type=whole(0, "an integer from 0 on", 2**32), default=0, help="the first seed (default: 0)"
     )
+    parser.add_argument("--fresh", action="store_true", help="with --all: make everything again")
     parser.add_argument(
-        "--data", type=Path, default=Path("data"), help="folder that may hold MNIST/raw (default: data)"
+        "--jobs",
+        type=whole(1, "a positive integer"),
+        help="with --all: items at once; of one item: trainings at once (default: 1)",
     )
-    parser.add_argument("--jobs", type=_whole(1, "a positive integer"), help="trainings at once (default: 1)")
+    parser.add_argument("--backend", choices=("loky", "dask"), help="with --all: joblib's, e.g. a Dask cluster")
+    add_folders(parser, "runs/reproduce", "the files")
     networks = parser.add_argument_group("revised ResNets")
     networks.add_argument("--depth", type=int, choices=(18, 50), help="only this one (default: 18, of table 5 and with "
                           "--full 50 too)")  # fmt: skip
@@ -96,29 +60,30 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def run_reproduce(arguments: argparse.Namespace) -> int:
-    """Make a figure; print what reproduces; write picture, CSV and JSON.
+    """Make one item or all; print the verdicts; write the files.
 
     Args:
         arguments: What the parser of `add_parser` gave.
 
     Returns:
-        The exit code: 0; 2 if the output cannot be written, there are no images, or a checkpoint does not fit.
+        The exit code: 0; 1 if an item of `--all` failed; 2 if the output cannot be written, there are no images, a
+        checkpoint does not fit, or Dask is asked for and not installed.
     """
     if arguments.list:
-        for name, entry in ENTRIES.items():
-            print(f"{name:13} {entry.text}")
+        print("\n".join(_listed()))
         return 0
     try:
         arguments.out.mkdir(parents=True, exist_ok=True)
-        _run(arguments)
+        return _run_all(arguments) if arguments.all else _run_one(arguments)
     except (OSError, ModuleNotFoundError, RefusedError) as error:
         print(f"fpstab reproduce: {error}", file=sys.stderr)
         return 2
-    return 0
 
 
-def _run(arguments: argparse.Namespace) -> None:
+def _run_one(arguments: argparse.Namespace) -> int:
     from rich.console import Console
+
+    from fpstab.experiments.register.items import make_task, run_item
 
     console = Console(highlight=False)
     entry = ENTRIES[arguments.name]
@@ -126,95 +91,110 @@ def _run(arguments: argparse.Namespace) -> None:
         import torch
 
         torch.set_num_threads(1)  # enough for matrices this small; more runs at once is better: --jobs
-        module = import_module(entry.module)
-        settings: dict[str, Any] = dict(module.FULL[entry.function]) if arguments.full else {}
-        settings["seed"] = arguments.seed
-        settings |= {name: getattr(arguments, name) for name in entry.options}
-        start = time.perf_counter()
-        result = getattr(module, entry.function)(**settings)
-        seconds = time.perf_counter() - start
-    verdict = _verdict(result)
-    stem = arguments.out / f"{arguments.name}-{arguments.seed}{'-full' if arguments.full else ''}"
-    picture, points, figures = (stem.with_name(stem.name + end) for end in (".png", ".csv", ".json"))
-    _figure(result).savefig(picture, dpi=110)
-    _write_csv(points, result.table())
-    record = {
-        "figure": arguments.name,
-        "what": entry.text,
-        "function": f"{entry.module}.{entry.function}",
-        "fpstab": _version(),
-        "torch": torch.__version__,
-        "full": arguments.full,
-        "settings": _settings(module, entry, settings),
-        "seed": arguments.seed,
-        "seconds": seconds,
-        "verdict": verdict,
-        "scalars": result.scalars(),
-        "table": result.table(),
-    }
-    if hasattr(result, "records"):
-        record["records"] = result.records()
-    figures.write_text(json.dumps(_plain(record), allow_nan=False, indent=1, ensure_ascii=False) + "\n")
-    console.print(verdict, markup=False)
+        task = make_task(
+            arguments.name,
+            out=arguments.out,
+            size=_size(arguments),
+            seed=arguments.seed,
+            options={name: getattr(arguments, name) for name in _OPTIONS},
+            entries=ENTRIES,
+        )
+        record = run_item(task)
+    console.print(record["verdict"], markup=False)
     console.print(
-        f"{seconds:.0f} s; picture: {picture}\npoints: {points}\nfigures: {figures}", markup=False, soft_wrap=True
+        f"{record['seconds']:.0f} s; picture: {task.file('.png')}\npoints: {task.file('.csv')}\n"
+        f"figures: {task.file('.json')}",
+        markup=False,
+        soft_wrap=True,
     )
+    return 0
 
 
-def _verdict(result: Any) -> str:
-    """The result's own, or the largest deviation of the measured points from each curve."""
-    if hasattr(result, "verdict"):
-        return str(result.verdict)
-    deviations = result.scalars()
-    if not deviations:
-        return "The measured points stand beside the thresholds of the theory: see the picture."
-    said = ", ".join(
-        f"{name} {value:.0%}" if value < 10 else f"{name} more than tenfold" for name, value in deviations.items()
-    )
-    return f"Largest deviation of a measured median from the theory (corrected, as printed): {said}."
+def _run_all(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from fpstab.experiments.register.items import make_task, run_items
+    from fpstab.experiments.register.summary import write_summary
+
+    console = Console(highlight=False)
+    given = {name: getattr(arguments, name) for name in _OPTIONS if name != "jobs"} | {"jobs": 1}
+    jobs = arguments.jobs or 1
+    with _backend(arguments.backend, jobs):
+        tasks = [
+            make_task(
+                name, out=arguments.out, size=_size(arguments), seed=arguments.seed, options=given, entries=ENTRIES
+            )
+            for name in _runnable()
+        ]
+        with _shown(console, len(tasks)) as (begins, ends):
+            records = run_items(tasks, fresh=arguments.fresh, jobs=jobs, begins=begins, ends=ends)
+    files = write_summary(records, arguments.out, ENTRIES)
+    failed = [record["item"] for record in records if record.get("error")]
+    console.print("\n".join(f"{file.name}: {file}" for file in files), markup=False, soft_wrap=True)
+    if failed:
+        print(f"fpstab reproduce: {len(failed)} of {len(records)} items failed: {', '.join(failed)}.", file=sys.stderr)
+    return 1 if failed else 0
 
 
-def _figure(result: Any) -> Any:
-    drawn = result.plot()
-    return drawn if hasattr(drawn, "savefig") else drawn.figure
+@contextlib.contextmanager
+def _backend(name: str | None, jobs: int) -> Iterator[None]:
+    """Of joblib; for Dask its current client, or else a cluster on this machine."""
+    with contextlib.ExitStack() as stack:
+        if name == "dask":
+            try:
+                distributed = import_module("distributed")
+            except ModuleNotFoundError as error:
+                raise RefusedError("--backend dask needs Dask's scheduler: pip install dask distributed.") from error
+            try:
+                distributed.get_client()
+            except ValueError:
+                stack.enter_context(distributed.Client(n_workers=jobs, threads_per_worker=1, dashboard_address=None))
+        if name is not None:
+            from joblib import parallel_config  # type: ignore[import-untyped]
+
+            stack.enter_context(parallel_config(backend=name))
+        yield
 
 
-def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+@contextlib.contextmanager
+def _shown(console: "Console", total: int) -> "Iterator[tuple[Any, Any]]":
+    """A progress bar with the current item, and the verdicts of each item as it ends."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=console, transient=True) as progress:
+        bar = progress.add_task("", total=total)
+
+        def begins(task: "Task") -> None:
+            progress.update(bar, description=f"{task.name}: {task.entry.text}")
+
+        def ends(task: "Task", record: "Record") -> None:
+            progress.advance(bar)
+            kept = "as before" if record.get("kept") else f"{record['seconds']:.0f} s"
+            console.print(f"{task.name} ({kept})", markup=False, style="bold")
+            said = f"failed: {record['error']}" if record.get("error") else str(record["verdict"])
+            console.print("\n".join(f"  {line}" for line in said.splitlines()), markup=False, soft_wrap=True)
+
+        yield begins, ends
 
 
-def _settings(module: Any, entry: Entry, given: dict[str, Any]) -> dict[str, Any]:
-    """All that the function was called with, its defaults too."""
-    import inspect
-
-    parameters = inspect.signature(getattr(module, entry.function)).parameters
-    return {name: given.get(name, parameter.default) for name, parameter in parameters.items()}
+def _size(arguments: argparse.Namespace) -> str:
+    return "full" if arguments.full else "quick" if arguments.quick else "small"
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, bool | int | str) else str(value)
+def _runnable() -> list[str]:
+    return [name for name, entry in ENTRIES.items() if not entry.schematic]
 
 
-def _version() -> str:
-    from fpstab import __version__
+def _listed() -> list[str]:
+    """All entries by paper: name, where in the paper, what it shows, and what is to be known of it."""
+    lines = []
+    for paper, title in PAPERS.items():
+        lines.append(f"Paper {paper}. {title}")
+        lines += [_line(name, entry, paper) for name, entry in ENTRIES.items() if entry.items_of(paper)]
+    return lines
 
-    return __version__
 
-
-def _whole(least: int, expected: str) -> Any:
-    def parse(text: str) -> int:
-        value = int(text) if text.isdecimal() else -1
-        if not least <= value < 2**32:
-            raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
-        return value
-
-    return parse
+def _line(name: str, entry: Entry, paper: int) -> str:
+    note = f" [{entry.note}]" if entry.note else ""
+    return f"  {name:22} {', '.join(entry.items_of(paper))}: {entry.text}{note}"

@@ -23,6 +23,8 @@ class Claim:
         text: What the paper says, in a sentence.
         rule: What decides, with its tolerance and the least sample: written down before any run.
         printed: The paper's number, as printed; empty if it prints none.
+        revised: What was changed in the rule, or in the sample, after it had been run; empty if nothing was. Such a rule tells
+            something only of draws that it has not seen.
     """
 
     paper: int
@@ -30,6 +32,7 @@ class Claim:
     text: str
     rule: str
     printed: str = ""
+    revised: str = ""
 
     def found(
         self, verdict: Verdict, said: str, value: float | None = None, error: float | None = None, sample: int = 1
@@ -74,6 +77,7 @@ class Finding:
             "claim": self.claim.text,
             "rule": self.claim.rule,
             "printed": self.claim.printed,
+            "revised": self.claim.revised,
             "verdict": self.verdict,
             "found": self.said,
             "value": self.value,

@@ -40,6 +40,7 @@ EDGE_IS_SOFT = Claim(
     "Figure 5",
     "The edge of the spectrum is random at finite width and deterministic at infinite width.",
     "At least 8 draws of a width of at least 1000: the mean of λ_max/λ₊ over the draws within .05 of 1, and λ_max differs between draws.",
+    revised="the least width was added after a run at width 150",
 )
 
 

@@ -14,6 +14,7 @@ def test_a_finding_says_where_the_claim_stands_and_what_decided():
         "claim": CLAIM.text,
         "rule": CLAIM.rule,
         "printed": "4 ≤ 0",
+        "revised": "",
         "verdict": "not reproduced",
         "found": "ρ(AB) = 4, ρ(A)ρ(B) = 0.",
         "value": 4.0,

@@ -7,13 +7,8 @@ import pytest
 import torch
 
 from fpstab.experiments import deq_transformer
-from fpstab.experiments.deq_transformer import (
-    CLAIMS,
-    TrainedTransformer,
-    perplexity_by_scale,
-    study_of,
-    train_once,
-)
+from fpstab.experiments.deq_transformer import perplexity_by_scale, study_of, train_once
+from fpstab.experiments.deq_transformer_claims import CLAIMS, TrainedTransformer
 
 RUN = TrainedTransformer("paper", "random", 1.0, 0, 4.0, 4.0, 0.1, 0.0, 0.1, 0.2, 64, 0, 1.0)
 JITTER = (0.0, 0.01, -0.01, 0.02, -0.02)
