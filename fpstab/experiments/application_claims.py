@@ -111,8 +111,7 @@ def trained_spectra(
     from fpstab.experiments.heavy_tails import plot_study, run_study
 
     quiet_lightning()
-    every = run_study(networks, seeds=seed + seeds, epochs=epochs)
-    observations = [row for row in every if row.seed >= seed]
+    observations = run_study(networks, seeds=seeds, first=seed, epochs=epochs)
     rows = tuple(
         {"network": row.network, "seed": row.seed, "epoch": row.epoch, "layer": row.layer, "shape": row.shape,
          "verdict": row.verdict, "cause": row.cause, "alpha": row.alpha, "loss": row.loss}

@@ -105,6 +105,7 @@ def run_study(
     names: Sequence[str] = ("mnist_mlp", "mnist_autoencoder", "toy", "toy_as_printed"),
     *,
     seeds: int = 10,
+    first: int = 0,
     epochs: int | None = None,
     progress: bool = False,
 ) -> list[Observation]:
@@ -112,7 +113,8 @@ def run_study(
 
     Args:
         names: Which of `networks()`.
-        seeds: Seeds 0 to `seeds` − 1 for weights, batches and toy data.
+        seeds: How many, for weights, batches and toy data.
+        first: The first of them.
         epochs: Instead of each network's own number.
         progress: Whether to show a progress bar on stderr.
 
@@ -125,7 +127,7 @@ def run_study(
     from rich.console import Console
     from rich.progress import track
 
-    runs = [(name, seed) for name in names for seed in range(seeds)]
+    runs = [(name, seed) for name in names for seed in range(first, first + seeds)]
     shown = track(runs, "training", console=Console(stderr=True), disable=not progress)
     return [row for name, seed in shown for row in _train(name, known[name], seed, epochs or known[name].epochs)]
 

@@ -134,3 +134,10 @@ def test_apply_claims_makes_a_study(monkeypatch):
     assert [f.verdict for f in study.findings] == ["reproduced"]
     assert study.table() == [{"a": 1}]
     assert isinstance(study.plot(), Figure)
+
+
+def test_trained_spectra_takes_its_own_seeds_only():
+    study = application_claims.trained_spectra(seed=1000, seeds=2, epochs=1)
+    assert {row["seed"] for row in study.rows} == {1000, 1001}
+    assert {row["epoch"] for row in study.rows} == {-1, 0}  # -1 is before training
+    assert {finding.verdict for finding in study.findings} == {"inconclusive"}  # two seeds are too few

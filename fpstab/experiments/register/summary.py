@@ -112,10 +112,11 @@ def markdown(register: Mapping[str, Any]) -> str:
     made = " with ".join(filter(None, (f"fpstab {register['versions'].get('fpstab', '')}",
                                        f"torch {register['versions'].get('torch', '')}")))  # fmt: skip
     sizes = ", ".join(sorted({str(item["size"]) for item in items}))
+    seeds = ", ".join(sorted({str(item["seed"]) for item in items if "seed" in item}))
     lines = [
         "# The papers, claim by claim",
         "",
-        f"Made {register['made']} by {made}: {len(items)} items ({sizes} sizes), {len(claims)} claims, "
+        f"Made {register['made']} by {made}: {len(items)} items ({sizes} sizes, seed {seeds}), {len(claims)} claims, "
         + ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items()))
         + ".",
         "",
